@@ -1,0 +1,1 @@
+"""The Experiment schema, the reader of config files, and the writer."""

@@ -1,0 +1,9 @@
+"""What flows through fastdet: typed records with fixed fields."""
+
+from fastdet.structures.batch import Batch, ImageMeta, MaskBuffer, Targets
+from fastdet.structures.results import Detections, Instances, Result
+from fastdet.structures.sample import ImageRecord, Sample, Segment
+
+__all__ = [
+    "Batch", "Detections", "ImageMeta", "ImageRecord", "Instances", "MaskBuffer", "Result", "Sample", "Segment", "Targets",
+]  # fmt: skip
