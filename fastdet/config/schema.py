@@ -12,7 +12,10 @@ from fastdet.registry import FrozenDict, Spec, thaw
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """Weights that one module starts from: `module` is a dotted name ("backbone"), `prefix` is stripped from the file's keys."""
+    """Weights that one module starts from.
+
+    `module` is a dotted name ("backbone"); `prefix` selects and is stripped from the file's keys.
+    """
 
     module: str
     checkpoint: str
@@ -21,7 +24,7 @@ class Pretrained:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSplit:
-    """One loader. `dataset` nests: RepeatDataset and ConcatDataset hold dataset Specs, leaf datasets hold `transforms`."""
+    """One loader. RepeatDataset and ConcatDataset hold dataset Specs, leaf datasets hold `transforms`."""
 
     dataset: Spec
     batch_size: int = 1
@@ -80,7 +83,10 @@ class Loop:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoints:
-    """When checkpoints are written. `keep` is the number of newest ones kept, -1 for all; `save_best` a metric name or "auto"."""
+    """When checkpoints are written.
+
+    `keep` is the number of newest ones kept, -1 for all; `save_best` a metric name or "auto".
+    """
 
     interval: int = 1
     unit: Literal["epoch", "iter"] = "epoch"

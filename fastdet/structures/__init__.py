@@ -5,5 +5,14 @@ from fastdet.structures.results import Detections, Instances, Result
 from fastdet.structures.sample import ImageRecord, Sample, Segment
 
 __all__ = [
-    "Batch", "Detections", "ImageMeta", "ImageRecord", "Instances", "MaskBuffer", "Result", "Sample", "Segment", "Targets",
-]  # fmt: skip
+    "Batch",
+    "Detections",
+    "ImageMeta",
+    "ImageRecord",
+    "Instances",
+    "MaskBuffer",
+    "Result",
+    "Sample",
+    "Segment",
+    "Targets",
+]
