@@ -1,0 +1,69 @@
+"""What all command lines share: how errors and interrupts end, and the options that several verbs take."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from fastdet.utils.errors import EnvironmentProblem, FastdetError
+
+EXIT_OK, EXIT_USER, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_VERIFICATION = 0, 1, 2, 3, 4
+
+
+def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
+    """Runs a command and turns its end into an exit code.
+
+    A FastdetError is printed as one message on stderr, without a traceback unless `--debug` was given.
+
+    Returns:
+        0 for success, 1 for a user's mistake, 3 for an environment that lacks something, 130 after Ctrl-C.
+    """
+    try:
+        return command(arguments) or EXIT_OK
+    except FastdetError as problem:
+        if getattr(arguments, "debug", False):
+            traceback.print_exc()
+        print(f"error: {problem}", file=sys.stderr)
+        return EXIT_ENVIRONMENT if isinstance(problem, EnvironmentProblem) else EXIT_USER
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away: that is its right, and no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """CFG, --cfg-options and --debug."""
+    parser.add_argument("config", metavar="CFG", help="config file (Python, YAML or JSON); Python configs run code")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """--cfg-options and --debug."""
+    parser.add_argument(
+        "--cfg-options", "--options", nargs="+", default=[], metavar="KEY=VALUE",
+        help="change config values: a.b.0.c=v; +key=v adds a new key on purpose",
+    )  # fmt: skip
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """--launcher and the local rank that old launchers pass."""
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none",
+        help="how processes were started (default: found from the environment, as torchrun and SLURM set it)",
+    )  # fmt: skip
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed arguments; usage errors exit with 2."""
+    return parser.parse_args(argv)
