@@ -1,0 +1,40 @@
+"""Weighting and averaging of elementwise losses."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Reduction = Literal["none", "mean", "sum"]
+
+_EPSILON = torch.finfo(torch.float32).eps  # keeps an average over nothing finite, as in MMDetection
+
+
+def reduce_loss(
+    loss: Tensor,
+    *,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    avg_factor: Tensor | float | None = None,
+) -> Tensor:
+    """The weighted loss, reduced.
+
+    Args:
+        loss: elementwise values.
+        weight: broadcast against the values. A zero weight excludes an element even if its loss is not finite.
+        avg_factor: with "mean", the sum is divided by it instead of by the number of elements.
+
+    Raises:
+        ValueError: avg_factor with reduction "sum", or an unknown reduction.
+    """
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
+    if weight is not None:
+        loss = torch.where(weight == 0, 0.0, loss * weight)
+    if reduction == "none":
+        return loss
+    if avg_factor is None:
+        return loss.mean() if reduction == "mean" else loss.sum()
+    if reduction == "sum":
+        raise ValueError("avg_factor can only be used with reduction 'mean' or 'none', not 'sum'")
+    return loss.sum() / (avg_factor + _EPSILON)
