@@ -1,0 +1,73 @@
+"""Faster R-CNN overfitted on 80 COCO pictures: shows that the whole chain learns; the score is on the training set.
+
+Data:     a COCO-style set in data/coco_tiny (annotations/, train2017/), or its folder in the variable COCO_TINY_ROOT
+Command:  python -m fastdet.train configs/coco_tiny/faster-rcnn_thin-r18_fpn_overfit.py
+"""
+
+_base_ = ["../_base_/models/faster-rcnn_thin-r18_fpn.py", "../_base_/default_runtime.py"]
+dataset_type = "CocoDataset"
+data_root = "{{$COCO_TINY_ROOT:data/coco_tiny}}/"
+scale = (416, 320)
+
+model = dict(
+    backbone=dict(base_channels=32, stem_channels=32),
+    neck=dict(in_channels=[32, 64, 128, 256]),
+    rpn_head=dict(anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32, 64])),
+)
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="Resize", scale=scale, keep_ratio=True),
+    dict(type="PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=scale, keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    batch_sampler=dict(type="AspectRatioBatchSampler"),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file="annotations/instances_train2017.json",
+        data_prefix=dict(img="train2017/"),
+        filter_cfg=dict(filter_empty_gt=True, min_size=0),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file="annotations/instances_train2017.json",
+        data_prefix=dict(img="train2017/"),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="CocoMetric", ann_file=data_root + "annotations/instances_train2017.json", metric="bbox")
+test_evaluator = val_evaluator
+
+max_epochs = 150
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=50)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=0.001, weight_decay=0.0001),
+    clip_grad=dict(max_norm=10, norm_type=2),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type="MultiStepLR", begin=0, end=max_epochs, by_epoch=True, milestones=[110, 140], gamma=0.1),
+]
+default_hooks = dict(checkpoint=dict(interval=10))

@@ -1,0 +1,38 @@
+"""`fastdet predict SOURCE CFG CKPT`: detects objects in pictures, folders, globs and videos."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from fastdet.utils import cli
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(prog="fastdet predict", description="Detect objects in pictures and videos.")
+    p.add_argument("source", metavar="SOURCE", help="a picture, a folder, a glob in quotes, or a video")
+    cli.add_config(p)
+    p.add_argument("checkpoint", metavar="CKPT", help="weights: a file, or a name such as torchvision://...")
+    p.add_argument("--out-dir", default="outputs", help="folder for vis/ (pictures) and preds/ (JSON); default outputs")
+    p.add_argument("--score-thr", "--pred-score-thr", type=float, default=0.3, help="least score (default 0.3)")
+    p.add_argument("--batch-size", type=int, default=8, help="images at once (default 8)")
+    p.add_argument("--no-save-vis", action="store_true", help="draw no pictures")
+    p.add_argument("--no-save-pred", action="store_true", help="write no JSON")
+    cli.add_device(p)
+    return p
+
+
+def command(options: argparse.Namespace) -> None:
+    """Runs the detector over the source and writes pictures and JSON."""
+    from fastdet.api import predict_source
+
+    predict_source(options)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    return cli.run(command, cli.parse(parser(), argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
