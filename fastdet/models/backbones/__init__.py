@@ -1,0 +1,5 @@
+"""Backbones: pixels to feature levels."""
+
+from fastdet.models.backbones.resnet import ResNet
+
+__all__ = ["ResNet"]

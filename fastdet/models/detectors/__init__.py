@@ -1,0 +1,1 @@
+"""Detectors: compositions of backbone, neck, heads and stages."""

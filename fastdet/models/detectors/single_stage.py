@@ -1,0 +1,75 @@
+"""SingleStageDetector: features, one dense head, detections.
+
+Letters: B images, H and W pixels.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from fastdet.models.preprocess import Preprocess
+from fastdet.models.stages.dense import DenseStage
+from fastdet.registry import DETECTORS
+from fastdet.structures import Batch, DenseOutput, Detections
+
+
+@DETECTORS.register()
+class SingleStageDetector(nn.Module):
+    """Features, then classes and boxes at every prior.
+
+    RetinaNet is this class, and so is a region proposal network trained on its own.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection, section 4.
+
+    Args:
+        preprocess: normalises pixels; knows what batches are padded to.
+        backbone: maps pixels to feature levels.
+        neck: maps the backbone's levels to others; None: they go to the head as they are.
+        bbox_head: the head's parameters.
+        dense: its losses and post-processing.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        bbox_head: nn.Module,
+        dense: DenseStage,
+        neck: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+        self.dense = dense
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Named losses of a batch; the total is their sum.
+
+        Args:
+            generator: of the sampler, on the batch's device; None for torch's own.
+
+        Raises:
+            ValueError: a batch without targets.
+        """
+        if batch.targets is None:
+            raise ValueError("loss() needs a batch with targets; use predict() for images alone")
+        output = self.bbox_head(self.features(batch.pixels, batch.sizes))
+        padded_sizes = self.preprocess.padded_sizes(batch.sizes)
+        return self.dense.loss(output, batch.sizes, padded_sizes, batch.targets, generator)
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Detections:
+        """Detections of fixed shape in pixels of the network input."""
+        return self.dense.predict(self.bbox_head(self.features(batch.pixels, batch.sizes)), batch.sizes)
+
+    def forward(self, pixels: Tensor) -> DenseOutput:
+        """Raw head outputs of BGR pixels in 0..255, [B, 3, H, W] without padding."""
+        return self.bbox_head(self.features(pixels))
+
+    def features(self, pixels: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Feature levels of pixels [B, 3, H, W], of which sizes [B, 2] say how much is image (None: all)."""
+        levels = self.backbone(self.preprocess(pixels, sizes))
+        return tuple(levels if self.neck is None else self.neck(levels))

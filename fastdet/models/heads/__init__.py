@@ -1,0 +1,1 @@
+"""Heads: the parameters that turn features into predictions."""

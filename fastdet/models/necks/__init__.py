@@ -1,0 +1,5 @@
+"""Necks: feature levels to feature levels."""
+
+from fastdet.models.necks.fpn import FPN
+
+__all__ = ["FPN"]

@@ -1,0 +1,1 @@
+"""Post-processing: predictions become detections of fixed shape."""
