@@ -1,0 +1,154 @@
+"""The Dataset protocol, and the dataset that reads its records from an AnnotationTable."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from fastdet.data.pipeline import Transform, run_transforms
+from fastdet.data.report import Report
+from fastdet.structures import ImageRecord, Sample
+from fastdet.utils.errors import DataError
+
+from .table import AnnotationTable
+
+NOT_IN_FILE = -1
+"""The category id of a class that the annotation file does not have."""
+MAX_REDRAWS = 1000
+"""Images tried in place of one that the transforms refuse; MMDetection's number."""
+
+
+class Dataset(Protocol):
+    """Images with annotations; labels index `classes`, category_ids[label] is the file's own number of it."""
+
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def record(self, index: int) -> ImageRecord:
+        """What is known of an image before it is decoded."""
+        ...
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """The image decoded and transformed, all chance from `rng`."""
+        ...
+
+    def aspect_ratio(self, index: int) -> float:
+        """Width over height as annotated."""
+        ...
+
+
+class RecordDataset:
+    """A dataset over an AnnotationTable. Readers of formats subclass it and only fill the table.
+
+    Attributes:
+        table: every image of the file, also those that `rows` leaves out.
+        rows: the table's row of each image of this dataset.
+        report: what was found while reading, see `fastdet.data.check`.
+        file_counts: boxes of each class name in the file, in the file's order.
+    """
+
+    def __init__(
+        self,
+        table: AnnotationTable,
+        report: Report,
+        *,
+        classes: Sequence[str],
+        category_ids: Sequence[int],
+        file_counts: Mapping[str, int],
+        rows: np.ndarray,
+        transforms: Sequence[Transform],
+    ) -> None:
+        report.raise_errors()
+        self.table = table
+        self.report = report
+        self.rows = rows
+        self.classes = tuple(classes)
+        self.category_ids = tuple(category_ids)
+        self.file_counts = dict(file_counts)
+        self.transforms = tuple(transforms)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def record(self, index: int) -> ImageRecord:
+        """What is known of an image before it is decoded."""
+        return self.table.record(int(self.rows[index]))
+
+    def aspect_ratio(self, index: int) -> float:
+        """Width over height as annotated."""
+        height, width = self.table.sizes[self.rows[index]]
+        return float(width / height)
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """The image decoded and transformed.
+
+        When a transform gives None (a crop without objects), another image is drawn from `rng`.
+
+        Raises:
+            DataError: no image passes the transforms.
+        """
+        for _ in range(MAX_REDRAWS):
+            sample = run_transforms(self.transforms, undecoded(self.record(index)), rng)
+            if sample is not None:
+                return sample
+            index = int(rng.integers(len(self)))
+        raise DataError(
+            f"{self.report.title}: the transforms refused {MAX_REDRAWS} images in a row; "
+            "a crop or a filter asks for objects that these images do not have"
+        )
+
+
+def undecoded(record: ImageRecord) -> Sample:
+    """A Sample that holds the annotations but no pixels yet; LoadImageFromFile reads them."""
+    return Sample(
+        image=np.zeros((0, 0, 3), np.uint8),
+        boxes=record.boxes,
+        labels=record.labels,
+        ignore=record.ignore,
+        masks=None,
+        image_id=record.image_id,
+        path=record.path,
+        file_size=(record.height, record.width),
+        segments=record.segments,
+    )
+
+
+def keep_rows(
+    table: AnnotationTable, has_objects: np.ndarray, *, filter_empty_gt: bool, min_size: int, test_mode: bool
+) -> np.ndarray:
+    """The rows of images that are used: all in test mode, else MMDetection's two filters.
+
+    Args:
+        has_objects: bool [N], what `filter_empty_gt` asks for.
+        min_size: images whose shorter side is less are left out.
+    """
+    keep = np.ones(len(table), bool)
+    if not test_mode:
+        keep = table.sizes.min(axis=1, initial=np.iinfo(np.int64).max) >= min_size
+        if filter_empty_gt:
+            keep &= has_objects
+    return np.flatnonzero(keep)
+
+
+def check_names(report: Report, *, classes: Sequence[str], file_counts: Mapping[str, int], used: int) -> None:
+    """Adds an error if none of the file's boxes would be used, and a warning for each class the file lacks."""
+    total = sum(file_counts.values())
+    if total and not used:
+        wanted = ", ".join(repr(c) for c in classes)
+        found = ", ".join(f"{name!r} ({count} boxes)" for name, count in file_counts.items())
+        names = tuple(file_counts)
+        report.error(
+            "class names do not match the annotations\n"
+            f"  config (classes):   {wanted}\n"
+            f"  annotations:        {found}   -> 0 of {total} boxes would be used\n"
+            f"  fix: metainfo=dict(classes={names!r})"
+        )
+        return
+    for name in classes:
+        if name not in file_counts:
+            report.warn("class names that the file does not have", repr(name))
+    for name, count in file_counts.items():
+        if name not in classes and count:
+            report.warn("boxes of other classes are not used", f"{name!r} ({count})", count)
