@@ -94,13 +94,13 @@ def _distort_hsv(image: np.ndarray, saturation: float | None, hue: float | None)
     The way through HSV is taken even if neither changes: it is not the identity for the negative values that a shift
     of brightness leaves, and MMDetection takes it always.
     """
-    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    hsv: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     if saturation is not None:
-        hsv[..., 1] *= np.float32(saturation)
+        hsv[..., 1] *= saturation
         if saturation > 1:
             np.clip(hsv[..., 1], 0, 1, out=hsv[..., 1])
     if hue is not None:
-        shifted = hsv[..., 0] + np.float32(hue)
+        shifted = hsv[..., 0] + hue
         shifted[shifted > 360] -= 360
         shifted[shifted < 0] += 360
         hsv[..., 0] = shifted
