@@ -116,6 +116,61 @@ _DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
 }
 
 
+def residual_stage(
+    depth: int,
+    stage: int,
+    in_channels: int,
+    channels: int,
+    *,
+    stride: int,
+    dilation: int,
+    style: Style,
+    avg_down: bool,
+    conv: ConvFactory,
+    norm: NormFactory,
+) -> nn.Sequential:
+    """The blocks of one stage of a ResNet, not initialised.
+
+    Args:
+        stage: 0 to 3; says how many blocks.
+        channels: inside the blocks.
+        stride: of the first block.
+    """
+    block, blocks = _DEPTHS[depth]
+    out_channels = channels * block.expansion
+    layers = []
+    for index in range(blocks[stage]):
+        downsample = None
+        if index == 0 and (stride != 1 or in_channels != out_channels):
+            downsample = _downsample(in_channels, out_channels, stride, avg_down, conv, norm)
+        layers.append(
+            block(
+                out_channels if index else in_channels,
+                channels,
+                stride=1 if index else stride,
+                dilation=dilation,
+                style=style,
+                conv=conv,
+                norm=norm,
+                downsample=downsample,
+            )
+        )
+    return nn.Sequential(*layers)
+
+
+def stage_channels(depth: int, stage: int) -> tuple[int, int]:
+    """Channels that come into a stage (1 to 3), and channels inside its blocks, at the usual width of 64.
+
+    Raises:
+        ValueError: an unknown depth or stage.
+    """
+    if depth not in _DEPTHS or not 1 <= stage <= 3:
+        raise ValueError(
+            f"depth must be one of {', '.join(map(str, _DEPTHS))} and stage 1 to 3, not {depth} and {stage}"
+        )
+    return 64 * 2 ** (stage - 1) * _DEPTHS[depth][0].expansion, 64 * 2**stage
+
+
 @BACKBONES.register()
 class ResNet(nn.Module):
     """Residual network with frozen stages and fixed statistics, as detectors fine-tune it.
@@ -181,32 +236,24 @@ class ResNet(nn.Module):
             self.add_module(self.norm_name, norm(stem_channels))
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
-        block, blocks = _DEPTHS[depth]
         width = stem_channels
         self.stage_names = tuple(f"layer{i + 1}" for i in range(num_stages))
         for stage, name in enumerate(self.stage_names):
             channels = base_channels * 2**stage
-            out_width = channels * block.expansion
-            layers = []
-            for index in range(blocks[stage]):
-                stride = strides[stage] if index == 0 else 1
-                downsample = None
-                if index == 0 and (stride != 1 or width != out_width):
-                    downsample = _downsample(width, out_width, stride, avg_down, conv, norm)
-                layers.append(
-                    block(
-                        width,
-                        channels,
-                        stride=stride,
-                        dilation=dilations[stage],
-                        style=style,
-                        conv=conv,
-                        norm=norm,
-                        downsample=downsample,
-                    )
-                )
-                width = out_width
-            self.add_module(name, nn.Sequential(*layers))
+            blocks = residual_stage(
+                depth,
+                stage,
+                width,
+                channels,
+                stride=strides[stage],
+                dilation=dilations[stage],
+                style=style,
+                avg_down=avg_down,
+                conv=conv,
+                norm=norm,
+            )
+            self.add_module(name, blocks)
+            width = channels * _DEPTHS[depth][0].expansion
 
         init_kaiming(self)
         for module in self.modules():
