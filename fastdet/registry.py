@@ -9,13 +9,13 @@ from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
 
 
 class Source(NamedTuple):
-    """Where a value was written: config file and line."""
+    """Where a value was written: config file and line, or a command-line option and 0."""
 
     file: str
     line: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 class FrozenDict(dict[str, Any]):
