@@ -1,0 +1,163 @@
+// The inner loops themselves; each file of simd/ includes this once with FASTDET_ISA set. No standard container or
+// algorithm is used here: their instances would be shared between the instruction sets.
+
+#include "boxes.h"
+#include "cpu_kernels.h"
+#include "simd.h"
+
+namespace fastdet {
+inline namespace FASTDET_ISA {
+
+inline int64_t nms_segment(const NmsSegment& s, float threshold, int64_t max_output, int64_t* kept) {
+  using F = vector_t<float>;
+  constexpr int64_t lanes = kLanes<float>;
+  static_assert(kNmsPadding % lanes == 0, "segments are padded for the widest vector");
+  const F limit = splat(threshold);
+  int64_t count = 0;
+  for (int64_t i = 0; i < s.size && count < max_output; ++i) {
+    if (s.dead[i] != 0) continue;
+    kept[count++] = i;
+    const F x1 = splat(s.x1[i]), y1 = splat(s.y1[i]), x2 = splat(s.x2[i]), y2 = splat(s.y2[i]), area = splat(s.area[i]);
+    // Lanes at or before i in the first vector are decided already: what is written there is never read.
+    for (int64_t j = i / lanes * lanes; j < s.size; j += lanes) {
+      const F inter = intersection(x1, y1, x2, y2, load(s.x1 + j), load(s.y1 + j), load(s.x2 + j), load(s.y2 + j));
+      store(s.dead + j, load(s.dead + j) | iou_exceeds(inter, area, load(s.area + j), limit));
+    }
+  }
+  return count;
+}
+
+// `kVectors` vectors of channels of one bin.
+template <int kVectors, typename T, typename A>
+inline void forward_bin(const T* image, ImageStrides strides, const RoiWeights<A>& roi, int64_t ph, int64_t pw, T* out) {
+  using V = vector_t<A>;
+  V sum[kVectors] = {};
+  for (int i = roi.y.begin[ph]; i < roi.y.begin[ph + 1]; ++i) {
+    const T* row = image + roi.y.cells[i] * strides.y;
+    for (int j = roi.x.begin[pw]; j < roi.x.begin[pw + 1]; ++j) {
+      const T* cell = row + roi.x.cells[j] * strides.x;
+      const V weight = splat(roi.y.weights[i] * roi.x.weights[j]);
+      for (int v = 0; v < kVectors; ++v) {
+        sum[v] = multiply_add(weight, V(load(cell + v * kLanes<A>)), sum[v]);
+      }
+    }
+  }
+  for (int v = 0; v < kVectors; ++v) store<T>(out + v * kLanes<A>, sum[v] / splat(roi.count));
+}
+
+template <typename T, typename A>
+inline void forward_bin_one(const T* image, ImageStrides strides, const RoiWeights<A>& roi, int64_t ph, int64_t pw,
+                            T* out) {
+  A sum = A(0);
+  for (int i = roi.y.begin[ph]; i < roi.y.begin[ph + 1]; ++i) {
+    const T* row = image + roi.y.cells[i] * strides.y;
+    for (int j = roi.x.begin[pw]; j < roi.x.begin[pw + 1]; ++j) {
+      sum += roi.y.weights[i] * roi.x.weights[j] * widen(row[roi.x.cells[j] * strides.x]);
+    }
+  }
+  *out = narrow<T>(sum / roi.count);
+}
+
+template <typename T>
+inline void forward_rows(const T* image, ImageStrides strides, int64_t channels,
+                         const RoiWeights<accumulator_t<T>>& roi, T* out) {
+  constexpr int64_t lanes = kLanes<accumulator_t<T>>;
+  for (int64_t ph = 0; ph < roi.out_h; ++ph) {
+    for (int64_t pw = 0; pw < roi.out_w; ++pw, out += channels) {
+      int64_t c = 0;
+      for (; c + 4 * lanes <= channels; c += 4 * lanes) forward_bin<4>(image + c, strides, roi, ph, pw, out + c);
+      for (; c + lanes <= channels; c += lanes) forward_bin<1>(image + c, strides, roi, ph, pw, out + c);
+      for (; c < channels; ++c) forward_bin_one(image + c, strides, roi, ph, pw, out + c);
+    }
+  }
+}
+
+// Rows are summed first, into one line of the columns in use, and the line is then summed into bins: the weights are
+// products, so that rows cost vector operations even though a channel's cells lie far from the next channel's.
+template <typename T>
+inline void forward_plane(const T* plane, ImageStrides strides, const RoiWeights<accumulator_t<T>>& roi, int x_begin,
+                          int x_end, accumulator_t<T>* line, T* out, int64_t out_stride) {
+  using A = accumulator_t<T>;
+  constexpr int lanes = kLanes<A>;
+  for (int64_t ph = 0; ph < roi.out_h; ++ph) {
+    for (int x = x_begin; x < x_end; ++x) line[x - x_begin] = A(0);
+    for (int i = roi.y.begin[ph]; i < roi.y.begin[ph + 1]; ++i) {
+      const T* row = plane + roi.y.cells[i] * strides.y;
+      const A weight = roi.y.weights[i];
+      int x = x_begin;
+      if (strides.x == 1) {
+        for (; x + lanes <= x_end; x += lanes) {
+          A* to = line + (x - x_begin);
+          store<A>(to, multiply_add(splat(weight), load(row + x), load(to)));
+        }
+      }
+      for (; x < x_end; ++x) line[x - x_begin] += weight * widen(row[x * strides.x]);
+    }
+    for (int64_t pw = 0; pw < roi.out_w; ++pw, out += out_stride) {
+      A sum = A(0);
+      for (int j = roi.x.begin[pw]; j < roi.x.begin[pw + 1]; ++j) {
+        sum += roi.x.weights[j] * line[roi.x.cells[j] - x_begin];
+      }
+      *out = narrow<T>(sum / roi.count);
+    }
+  }
+}
+
+template <typename A>
+inline void gradient_rows(A* image, ImageStrides strides, int64_t channels, const RoiWeights<A>& roi, const A* grad) {
+  constexpr int64_t lanes = kLanes<A>;
+  for (int64_t ph = 0; ph < roi.out_h; ++ph) {
+    for (int64_t pw = 0; pw < roi.out_w; ++pw, grad += channels) {
+      for (int i = roi.y.begin[ph]; i < roi.y.begin[ph + 1]; ++i) {
+        for (int j = roi.x.begin[pw]; j < roi.x.begin[pw + 1]; ++j) {
+          A* cell = image + roi.y.cells[i] * strides.y + roi.x.cells[j] * strides.x;
+          const A weight = roi.y.weights[i] * roi.x.weights[j];
+          int64_t c = 0;
+          for (; c + lanes <= channels; c += lanes) {
+            store<A>(cell + c, multiply_add(splat(weight), load(grad + c), load(cell + c)));
+          }
+          for (; c < channels; ++c) cell[c] += weight * grad[c];
+        }
+      }
+    }
+  }
+}
+
+template <typename A>
+inline void gradient_plane(A* plane, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
+                           const A* grad) {
+  constexpr int lanes = kLanes<A>;
+  for (int64_t ph = 0; ph < roi.out_h; ++ph, grad += roi.out_w) {
+    for (int x = x_begin; x < x_end; ++x) line[x - x_begin] = A(0);
+    for (int64_t pw = 0; pw < roi.out_w; ++pw) {
+      for (int j = roi.x.begin[pw]; j < roi.x.begin[pw + 1]; ++j) {
+        line[roi.x.cells[j] - x_begin] += roi.x.weights[j] * grad[pw];
+      }
+    }
+    for (int i = roi.y.begin[ph]; i < roi.y.begin[ph + 1]; ++i) {
+      A* row = plane + roi.y.cells[i] * strides.y;
+      const A weight = roi.y.weights[i];
+      int x = x_begin;
+      if (strides.x == 1) {
+        for (; x + lanes <= x_end; x += lanes) {
+          store<A>(row + x, multiply_add(splat(weight), load(line + (x - x_begin)), load(row + x)));
+        }
+      }
+      for (; x < x_end; ++x) row[x * strides.x] += weight * line[x - x_begin];
+    }
+  }
+}
+
+inline CpuKernels kernels_of_this_set(const char* name) {
+  return {name,
+          &nms_segment,
+          {&forward_rows<float>, &forward_plane<float>},
+          {&forward_rows<Half>, &forward_plane<Half>},
+          {&forward_rows<BFloat16>, &forward_plane<BFloat16>},
+          {&forward_rows<double>, &forward_plane<double>},
+          {&gradient_rows<float>, &gradient_plane<float>},
+          {&gradient_rows<double>, &gradient_plane<double>}};
+}
+
+}  // namespace FASTDET_ISA
+}  // namespace fastdet

@@ -1,0 +1,171 @@
+// NMS on the CPU: sort by score, split by group, one vectorised pass per kept box.
+#include "nms.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "boxes.h"
+#include "cpu_kernels.h"
+
+namespace fastdet {
+namespace {
+
+struct Keyed {
+  uint64_t key;
+  int64_t index;
+};
+
+// Stable ascending sort by key: least significant digit first, digits that all items share are skipped.
+void sort_by_key(std::vector<Keyed>& items, int key_bits) {
+  constexpr size_t kFewItems = 256;
+  if (items.size() < kFewItems) {
+    std::stable_sort(items.begin(), items.end(), [](const Keyed& a, const Keyed& b) { return a.key < b.key; });
+    return;
+  }
+  constexpr int kDigitBits = 11;
+  constexpr uint64_t kDigits = uint64_t{1} << kDigitBits;
+  std::vector<Keyed> sorted(items.size());
+  for (int shift = 0; shift < key_bits; shift += kDigitBits) {
+    std::array<size_t, kDigits> place{};
+    for (const Keyed& item : items) ++place[(item.key >> shift) & (kDigits - 1)];
+    if (std::find(place.begin(), place.end(), items.size()) != place.end()) continue;
+    size_t total = 0;
+    for (size_t& start : place) {
+      const size_t count = start;
+      start = total;
+      total += count;
+    }
+    for (const Keyed& item : items) sorted[place[(item.key >> shift) & (kDigits - 1)]++] = item;
+    items.swap(sorted);
+  }
+}
+
+// Indices of the valid boxes by descending score.
+std::vector<int64_t> score_order(const float* scores, const bool* valid, int64_t size) {
+  std::vector<Keyed> items;
+  items.reserve(size);
+  for (int64_t i = 0; i < size; ++i) {
+    if (valid == nullptr || valid[i]) items.push_back({score_key(scores[i]), i});
+  }
+  sort_by_key(items, 32);
+  std::vector<int64_t> order(items.size());
+  for (size_t i = 0; i < items.size(); ++i) order[i] = items[i].index;
+  return order;
+}
+
+// Ranks (positions in `order`) group by group, in rank order within each; `starts` ends with the number of ranks.
+struct Segments {
+  std::vector<int64_t> ranks;
+  std::vector<int64_t> starts;
+};
+
+Segments split_by_group(const std::vector<int64_t>& order, const int64_t* groups) {
+  const int64_t size = static_cast<int64_t>(order.size());
+  Segments segments;
+  segments.ranks.resize(size);
+  if (groups == nullptr) {
+    for (int64_t i = 0; i < size; ++i) segments.ranks[i] = i;
+    segments.starts = {0, size};
+    return segments;
+  }
+  std::vector<Keyed> items(size);
+  for (int64_t i = 0; i < size; ++i) items[i] = {static_cast<uint64_t>(groups[order[i]]), i};
+  sort_by_key(items, 64);
+  for (int64_t i = 0; i < size; ++i) {
+    if (i == 0 || items[i].key != items[i - 1].key) segments.starts.push_back(i);
+    segments.ranks[i] = items[i].index;
+  }
+  segments.starts.push_back(size);
+  return segments;
+}
+
+// One array per coordinate, with each segment padded to kNmsPadding.
+class Columns {
+ public:
+  Columns(const float* boxes, const std::vector<int64_t>& order, const Segments& segments) : segments_(segments) {
+    const size_t num_segments = segments.starts.size() - 1;
+    offsets_.resize(num_segments);
+    int64_t total = 0;
+    for (size_t s = 0; s < num_segments; ++s) {
+      offsets_[s] = total;
+      const int64_t size = segments.starts[s + 1] - segments.starts[s];
+      total += (size + kNmsPadding - 1) / kNmsPadding * kNmsPadding;
+    }
+    for (std::vector<float>& column : columns_) column.resize(total);
+    dead_.resize(total);
+    for (size_t s = 0; s < num_segments; ++s) {
+      int64_t to = offsets_[s];
+      for (int64_t i = segments.starts[s]; i < segments.starts[s + 1]; ++i, ++to) {
+        const float* box = boxes + order[segments.ranks[i]] * 4;
+        for (int k = 0; k < 4; ++k) columns_[k][to] = box[k];
+        columns_[4][to] = box_area(box[0], box[1], box[2], box[3]);
+      }
+    }
+  }
+
+  NmsSegment segment(int64_t index) {
+    const int64_t at = offsets_[index];
+    return {&columns_[0][at], &columns_[1][at], &columns_[2][at], &columns_[3][at],
+            &columns_[4][at], &dead_[at],       segments_.starts[index + 1] - segments_.starts[index]};
+  }
+
+ private:
+  const Segments& segments_;
+  std::array<std::vector<float>, 5> columns_;
+  std::vector<int32_t> dead_;
+  std::vector<int64_t> offsets_;
+};
+
+// Segments that one thread should take at least: half of the pairs are looked at, several in a nanosecond.
+int64_t segments_per_task(const Segments& segments) {
+  const int64_t num_segments = static_cast<int64_t>(segments.starts.size()) - 1;
+  double nanoseconds = 1.0;
+  for (int64_t s = 0; s < num_segments; ++s) {
+    const double size = static_cast<double>(segments.starts[s + 1] - segments.starts[s]);
+    nanoseconds += size * size / 8.0;
+  }
+  const double share = std::min(1.0, static_cast<double>(kMinTaskNanoseconds) / nanoseconds);
+  return std::max<int64_t>(1, static_cast<int64_t>(share * static_cast<double>(num_segments)));
+}
+
+int64_t nms_image(const float* boxes, const float* scores, const int64_t* groups, const bool* valid, int64_t size,
+                  float threshold, int64_t max_output, int64_t* kept, ParallelRunner run) {
+  const std::vector<int64_t> order = score_order(scores, valid, size);
+  if (order.empty() || max_output == 0) return 0;
+  const Segments segments = split_by_group(order, groups);
+  const int64_t num_segments = static_cast<int64_t>(segments.starts.size()) - 1;
+  Columns columns(boxes, order, segments);
+  // uint8_t, not vector<bool>: threads write neighbours.
+  std::vector<uint8_t> is_kept(order.size(), 0);
+  const CpuKernels& kernels = cpu_kernels();
+  parallel_for(run, num_segments, segments_per_task(segments), [&](int64_t begin, int64_t end) {
+    std::vector<int64_t> positions;
+    for (int64_t s = begin; s < end; ++s) {
+      const NmsSegment segment = columns.segment(s);
+      positions.resize(segment.size);
+      const int64_t limit = std::min(max_output, segment.size);
+      const int64_t count = kernels.nms_segment(segment, threshold, limit, positions.data());
+      for (int64_t i = 0; i < count; ++i) is_kept[segments.ranks[segments.starts[s] + positions[i]]] = 1;
+    }
+  });
+  int64_t count = 0;
+  for (size_t rank = 0; rank < order.size() && count < max_output; ++rank) {
+    if (is_kept[rank]) kept[count++] = order[rank];
+  }
+  return count;
+}
+
+}  // namespace
+
+void nms_cpu(const NmsInput& input, int64_t max_output, int64_t* kept, int64_t* counts, ParallelRunner run) {
+  for (int64_t b = 0; b < input.batch; ++b) {
+    const int64_t at = b * input.size;
+    int64_t* out = kept + b * max_output;
+    counts[b] = nms_image(input.boxes + at * 4, input.scores + at, input.groups ? input.groups + at : nullptr,
+                          input.valid ? input.valid + at : nullptr, input.size, input.threshold, max_output, out, run);
+    std::fill(out + counts[b], out + max_output, int64_t{0});
+  }
+}
+
+}  // namespace fastdet

@@ -1,0 +1,130 @@
+// Vectors of the instruction set that is being compiled for, as GCC and Clang vector types: arithmetic on them is
+// written with plain operators. Included once per instruction set, inside the files of simd/.
+#pragma once
+
+#include <cstring>
+
+#include "half.h"
+
+namespace fastdet {
+inline namespace FASTDET_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <typename A>
+struct VectorOf;
+
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kVectorBytes)));
+};
+
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kVectorBytes)));
+};
+
+template <>
+struct VectorOf<int32_t> {
+  typedef int32_t type __attribute__((vector_size(kVectorBytes)));
+};
+
+template <typename A>
+using vector_t = typename VectorOf<A>::type;
+
+template <typename A>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(A));
+
+typedef uint32_t BitsVector __attribute__((vector_size(kVectorBytes)));
+typedef uint16_t HalfBitsVector __attribute__((vector_size(kVectorBytes / 2)));
+
+template <typename A>
+inline vector_t<A> splat(A value) {
+  return value - vector_t<A>{};  // a vector of zeros, subtracted so that -0 stays -0
+}
+
+// a * b + c in one rounding where the processor has it.
+#if defined(__AVX512F__)
+inline vector_t<float> multiply_add(vector_t<float> a, vector_t<float> b, vector_t<float> c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+inline vector_t<double> multiply_add(vector_t<double> a, vector_t<double> b, vector_t<double> c) {
+  return _mm512_fmadd_pd(a, b, c);
+}
+#elif defined(__AVX2__)
+inline vector_t<float> multiply_add(vector_t<float> a, vector_t<float> b, vector_t<float> c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+inline vector_t<double> multiply_add(vector_t<double> a, vector_t<double> b, vector_t<double> c) {
+  return _mm256_fmadd_pd(a, b, c);
+}
+#else
+template <typename V>
+inline V multiply_add(V a, V b, V c) {
+  return a * b + c;
+}
+#endif
+
+template <typename A>
+inline vector_t<A> load(const A* from) {
+  vector_t<A> value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+inline BitsVector load_half_bits(const void* from) {
+  HalfBitsVector bits;
+  std::memcpy(&bits, from, sizeof(bits));
+  return __builtin_convertvector(bits, BitsVector);
+}
+
+inline vector_t<float> load(const BFloat16* from) {
+  return reinterpret_cast<vector_t<float>>(load_half_bits(from) << 16);
+}
+
+#if defined(__AVX512F__)
+inline vector_t<float> load(const Half* from) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+#elif defined(__AVX2__)
+inline vector_t<float> load(const Half* from) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+#else
+// Exponent and mantissa are moved into place and rescaled by 2^112, which also makes subnormals right; an all-ones
+// exponent (infinity, NaN) is then set again.
+inline vector_t<float> load(const Half* from) {
+  const BitsVector bits = load_half_bits(from);
+  const BitsVector sign = (bits & 0x8000u) << 16;
+  const BitsVector moved = (bits & 0x7FFFu) << 13;
+  const BitsVector special = moved | 0x7F800000u;
+  const vector_t<float> scaled = reinterpret_cast<vector_t<float>>(moved) * 5.192296858534828e33f;
+  const BitsVector finite = reinterpret_cast<BitsVector>(scaled);
+  const BitsVector magnitude = moved >= 0x0F800000u ? special : finite;
+  return reinterpret_cast<vector_t<float>>(magnitude | sign);
+}
+#endif
+
+template <typename A>
+inline void store(A* to, vector_t<A> value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+template <typename T>
+inline void store(T* to, vector_t<float> value) {
+  for (int i = 0; i < kLanes<float>; ++i) to[i] = narrow<T>(value[i]);
+}
+
+template <>
+inline void store<float>(float* to, vector_t<float> value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+}  // namespace FASTDET_ISA
+}  // namespace fastdet

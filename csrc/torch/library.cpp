@@ -1,0 +1,28 @@
+// The schemas of torch.ops.fastdet and the module fastdet._ops, whose import registers them.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(fastdet, m) {
+  m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
+  m.def("batched_nms(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold) -> Tensor");
+  m.def(
+      "nms_padded(Tensor boxes, Tensor scores, Tensor? groups, Tensor? valid, float iou_threshold, "
+      "SymInt max_output) -> (Tensor, Tensor)");
+  m.def(
+      "roi_align(Tensor[] features, Tensor rois, Tensor? levels, float[] spatial_scales, SymInt output_h, "
+      "SymInt output_w, int sampling_ratio, bool aligned, float finest_scale, bool channels_last) -> Tensor");
+  m.def(
+      "roi_align_backward(Tensor grad, Tensor rois, Tensor? levels, float[] spatial_scales, SymInt batch, "
+      "SymInt[] sizes, int sampling_ratio, bool aligned, float finest_scale, bool channels_last) -> Tensor[]");
+  m.def("grid_anchors(Tensor base_anchors, SymInt[] sizes, float[] strides) -> Tensor");
+  m.def(
+      "crop_masks(Tensor bits, Tensor offsets, Tensor windows, Tensor mask_index, Tensor boxes, "
+      "SymInt output_size, SymInt image_h, SymInt image_w) -> Tensor");
+}
+
+static PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_ops", "Registers torch.ops.fastdet for the CPU.", -1,
+                                        nullptr};
+
+extern "C" __attribute__((visibility("default"))) PyObject* PyInit__ops(void) {
+  return PyModule_Create(&module_definition);
+}

@@ -1,0 +1,168 @@
+"""Slow, readable twins of the ops: what the kernels must compute. Plain torch on the CPU, one scalar at a time.
+
+Coordinates are computed in the type of the given boxes, so that float64 inputs give the exact answer to compare with.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def box_iou_exceeds(a: Tensor, b: Tensor, threshold: float) -> bool:
+    """Whether two boxes [4] overlap by more than the threshold; False for NaN, inverted boxes are empty."""
+    if bool(torch.isnan(a).any()) or bool(torch.isnan(b).any()):
+        return False
+    area_a = (a[2:] - a[:2]).clamp(min=0).prod()
+    area_b = (b[2:] - b[:2]).clamp(min=0).prod()
+    inter = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0).prod()
+    return bool(inter > torch.tensor(threshold, dtype=a.dtype) * ((area_a + area_b) - inter))
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy: each box, by descending score, is kept unless a kept box of its group overlaps it."""
+    rank = torch.where(torch.isnan(scores), -math.inf, scores)
+    # NaN scores sort behind -inf, so that the order is total: ties keep the lower index first.
+    order = sorted(range(len(scores)), key=lambda i: (-float(rank[i]), bool(torch.isnan(scores[i])), i))
+    kept: list[int] = []
+    for i in order:
+        rivals = (j for j in kept if groups[j] == groups[i])
+        if not any(box_iou_exceeds(boxes[j], boxes[i], iou_threshold) for j in rivals):
+            kept.append(i)
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """`batched_nms` with one group."""
+    return batched_nms(boxes, scores, torch.zeros(len(scores), dtype=torch.int64), iou_threshold)
+
+
+def nms_padded(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor | None,
+    iou_threshold: float,
+    max_output: int,
+    valid: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`batched_nms` of each image's valid boxes, cut and padded with 0."""
+    batch, size = scores.shape
+    index = torch.zeros(batch, max_output, dtype=torch.int64)
+    count = torch.zeros(batch, dtype=torch.int64)
+    for b in range(batch):
+        chosen = torch.arange(size) if valid is None else torch.arange(size)[valid[b]]
+        labels = torch.zeros(size, dtype=torch.int64) if groups is None else groups[b]
+        kept = chosen[batched_nms(boxes[b, chosen], scores[b, chosen], labels[chosen], iou_threshold)][:max_output]
+        index[b, : len(kept)] = kept
+        count[b] = len(kept)
+    return index, count
+
+
+class BinSamples(NamedTuple):
+    """Sample positions of one axis of a RoI, [bins, samples per bin]."""
+
+    positions: Tensor
+    per_bin: int
+
+
+def axis_samples(low: Tensor, high: Tensor, scale: float, bins: int, sampling_ratio: int, aligned: bool) -> BinSamples:
+    """Where a RoI samples one axis of a feature map, in cells."""
+    offset = 0.5 if aligned else 0.0
+    start = low * scale - offset
+    length = (high * scale - offset) - start
+    if not aligned:
+        length = length.clamp(min=1.0)
+    bin_size = length / bins
+    finite = bool(torch.isfinite(start) & torch.isfinite(bin_size))
+    per_bin = sampling_ratio if sampling_ratio > 0 else math.ceil(bin_size) if finite else 0
+    per_bin = max(per_bin, 0) if finite else 0
+    bin_index = torch.arange(bins, dtype=low.dtype)[:, None]
+    sample = torch.arange(per_bin, dtype=low.dtype)[None, :]
+    return BinSamples(start + bin_index * bin_size + (sample + 0.5) * bin_size / max(per_bin, 1), per_bin)
+
+
+def axis_weights(samples: BinSamples, size: int) -> Tensor:
+    """How much each cell of the axis contributes to each bin, [bins, size], summed over the bin's samples."""
+    weights = torch.zeros(samples.positions.shape[0], size, dtype=samples.positions.dtype)
+    for bin_index, row in enumerate(samples.positions):
+        for position in row.tolist():
+            if not -1.0 <= position <= size:
+                continue
+            position = min(max(position, 0.0), size - 1.0)
+            low = int(position)
+            fraction = position - low
+            weights[bin_index, low] += 1.0 - fraction
+            if fraction > 0.0:
+                weights[bin_index, low + 1] += fraction
+    return weights
+
+
+def pyramid_level(box: Tensor, num_levels: int, finest_scale: float) -> int:
+    """The level of a box [4], by its size."""
+    size = ((box[2] - box[0]) * (box[3] - box[1])).sqrt()
+    level = torch.floor(torch.log2(size / finest_scale + 1e-6))
+    return 0 if bool(torch.isnan(level)) else int(level.clamp(0, num_levels - 1))
+
+
+def roi_align(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    output_size: int | tuple[int, int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+    finest_scale: float = 56.0,
+    levels: Tensor | None = None,
+) -> Tensor:
+    """Each RoI's bins as weighted sums over the whole map of its level; differentiable through torch."""
+    output_h, output_w = (output_size, output_size) if isinstance(output_size, int) else output_size
+    pooled = [features[0].new_zeros(0, features[0].shape[1], output_h, output_w)]
+    for k, roi in enumerate(rois):
+        chosen = pyramid_level(roi[1:], len(features), finest_scale) if levels is None else int(levels[k])
+        feature, scale = features[chosen][int(roi[0])], spatial_scales[chosen]
+        y = axis_samples(roi[2], roi[4], scale, output_h, sampling_ratio, aligned)
+        x = axis_samples(roi[1], roi[3], scale, output_w, sampling_ratio, aligned)
+        y_weights = axis_weights(y, feature.shape[1]).to(feature.dtype)
+        x_weights = axis_weights(x, feature.shape[2]).to(feature.dtype)
+        count = max(y.per_bin * x.per_bin, 1)
+        pooled.append(torch.einsum("py,qx,cyx->cpq", y_weights, x_weights, feature)[None] / count)
+    return torch.cat(pooled)
+
+
+def grid_anchors(
+    base_anchors: Tensor, sizes: Sequence[tuple[int, int]], strides: Sequence[tuple[float, float]]
+) -> Tensor:
+    """Four nested loops: level, y, x, base anchor."""
+    anchors = [
+        base + base.new_tensor([x * sx, y * sy, x * sx, y * sy])
+        for level, ((height, width), (sx, sy)) in enumerate(zip(sizes, strides, strict=True))
+        for y in range(height)
+        for x in range(width)
+        for base in base_anchors[level]
+    ]
+    return torch.stack(anchors) if anchors else base_anchors.new_zeros(0, 4)
+
+
+def crop_masks(
+    bits: Tensor,
+    offsets: Tensor,
+    windows: Tensor,
+    mask_index: Tensor,
+    boxes: Tensor,
+    output_size: int,
+    image_size: tuple[int, int],
+) -> Tensor:
+    """Pastes each mask into a full-size image and pools it with `roi_align`."""
+    crops = torch.zeros(len(mask_index), output_size, output_size, dtype=boxes.dtype)
+    for k, mask in enumerate(mask_index.tolist()):
+        if mask < 0:
+            continue
+        x0, y0, width, height = windows[mask].tolist()
+        start = int(offsets[mask])
+        image = torch.zeros(1, 1, *image_size, dtype=boxes.dtype)
+        image[0, 0, y0 : y0 + height, x0 : x0 + width] = bits[start : start + width * height].view(height, width)
+        roi = torch.cat([boxes.new_zeros(1), boxes[k]])[None]
+        crops[k] = roi_align([image], roi, output_size, [1.0])[0, 0]
+    return crops
