@@ -3,11 +3,15 @@
 Letters: R slots, C channels.
 """
 
+import math
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from fastdet.models.layers.conv_module import ConvModule
 
 
 def normalise_valid(norm: nn.Module, x: Tensor, valid: Tensor | None) -> Tensor:
@@ -27,7 +31,7 @@ def normalise_valid(norm: nn.Module, x: Tensor, valid: Tensor | None) -> Tensor:
     per_channel = [1, -1] + [1] * (x.dim() - 2)
     rows = valid.view(-1, *[1] * (x.dim() - 1))
     values = torch.where(rows, x.float(), 0.0)
-    cells = _over_ranks(norm, valid.sum().float() * x[0, 0].numel())
+    cells = _over_ranks(norm, valid.sum().float() * math.prod(x.shape[2:]))
     mean = _over_ranks(norm, values.sum(axes)) / cells.clamp(min=1)
     centred = torch.where(rows, x.float() - mean.view(per_channel), 0.0)
     variance = _over_ranks(norm, (centred * centred).sum(axes)) / cells.clamp(min=1)
@@ -55,3 +59,13 @@ def _update_running(norm: _BatchNorm, mean: Tensor, variance: Tensor, cells: Ten
     unbiased = variance * (cells / (cells - 1).clamp(min=1))
     norm.running_mean.add_(weight * (mean - norm.running_mean))
     norm.running_var.add_(weight * (unbiased - norm.running_var))
+
+
+def conv_valid(module: nn.Module, x: Tensor, valid: Tensor | None) -> Tensor:
+    """A ConvModule's output, batch statistics taken over the valid rows only."""
+    assert isinstance(module, ConvModule)
+    x = module.conv(x)
+    norm = module.norm
+    if norm is not None:
+        x = normalise_valid(norm, x, valid)
+    return x.relu() if module.act else x

@@ -1,0 +1,142 @@
+"""RoICriterion and MaskCriterion: what the heads of the second stage are trained for.
+
+Letters: B images, S sampled slots, P slots for positives, M object slots, C classes, W side of a mask.
+"""
+
+import torch
+from torch import Tensor
+
+from fastdet import ops
+from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.criteria.anchor import BoxLoss, ClassLoss
+from fastdet.models.heads.bbox import BBoxOutput
+from fastdet.models.losses import MaskLoss
+from fastdet.models.samplers import Selection
+from fastdet.registry import CRITERIA
+from fastdet.structures import Targets
+
+
+@CRITERIA.register()
+class RoICriterion:
+    """Class loss over the sampled RoIs, box loss over the positives, both divided by the number of sampled RoIs.
+
+    Source: Girshick, Fast R-CNN, section 2.3.
+
+    Args:
+        loss_cls, loss_bbox: the two losses.
+        reg_decoded_bbox: the box loss compares boxes in pixels instead of deltas.
+        pos_weight: weight of positives in the class loss; 1 unless positive.
+    """
+
+    def __init__(
+        self, loss_cls: ClassLoss, loss_bbox: BoxLoss, *, reg_decoded_bbox: bool = False, pos_weight: float = -1
+    ) -> None:
+        self.loss_cls = loss_cls
+        self.loss_bbox = loss_bbox
+        self.reg_decoded_bbox = reg_decoded_bbox
+        self.pos_weight = pos_weight if pos_weight > 0 else 1.0
+
+    def __call__(
+        self, output: BBoxOutput, rois: Tensor, coder: DeltaXYWHBBoxCoder, selection: Selection, targets: Targets
+    ) -> dict[str, Tensor]:
+        """`loss_cls`, `loss_bbox`, and `acc`, the share of rightly classified RoIs in percent; computed in float32.
+
+        Args:
+            output: logits [B, S, C + 1], background last; deltas [B, S, C * 4] or [B, S, 4].
+            rois: [B, S, 4] xyxy, input pixels.
+            selection: the slots of each image that count.
+        """
+        with torch.autocast(rois.device.type, enabled=False):
+            logits, deltas = output.logits.float(), output.deltas.float().unflatten(-1, (-1, 4))
+            positive, valid = selection.positive, selection.valid
+            labels = targets.labels.gather(1, selection.gt_index)  # [B, S]
+            classes = torch.where(positive, labels, logits.shape[-1] - 1)
+            count = valid.sum()
+            right = (logits.argmax(dim=-1) == classes) & valid
+            values = of_class(deltas, torch.where(positive, labels, 0))  # [B, S, 4]
+            if self.reg_decoded_bbox:
+                values = coder.decode(rois, values)
+            weight = positive * self.pos_weight + selection.negative.float()
+            box_weight = positive.float()[..., None].expand_as(values)
+            box_target = self._box_targets(rois, coder, selection, targets)
+            return {
+                "loss_cls": self.loss_cls(logits, classes, weight=weight, avg_factor=count.clamp(min=1)),
+                "acc": right.sum() * 100.0 / count.clamp(min=1),
+                "loss_bbox": self.loss_bbox(values, box_target, weight=box_weight, avg_factor=count),
+            }
+
+    @torch.no_grad()
+    def _box_targets(self, rois: Tensor, coder: DeltaXYWHBBoxCoder, selection: Selection, targets: Targets) -> Tensor:
+        """Deltas or boxes [B, S, 4] of the positives' objects, 0 elsewhere."""
+        boxes = targets.boxes.gather(1, selection.gt_index[..., None].expand(-1, -1, 4))
+        if not self.reg_decoded_bbox:
+            boxes = coder.encode(rois, boxes)
+        return torch.where(selection.positive[..., None], boxes, 0.0)
+
+
+@CRITERIA.register()
+class MaskCriterion:
+    """Mask loss over the positives, of the mask of each one's class.
+
+    The target of a RoI is what RoIAlign finds of its object's mask inside it, at least one half or not.
+
+    Source: He et al., Mask R-CNN, section 3.
+
+    Args:
+        loss_mask: of mask logits.
+        mask_size: W of the targets, which is the mask head's output size.
+    """
+
+    def __init__(self, loss_mask: MaskLoss, *, mask_size: int = 28) -> None:
+        self.loss_mask = loss_mask
+        self.mask_size = mask_size
+
+    def __call__(
+        self,
+        logits: Tensor,
+        rois: Tensor,
+        positive: Tensor,
+        gt_index: Tensor,
+        targets: Targets,
+        image_size: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        """`loss_mask`, computed in float32.
+
+        Args:
+            logits: [B, P, C, W, W], or [B, P, 1, W, W] for masks without classes.
+            rois: [B, P, 4] xyxy, input pixels.
+            positive: bool [B, P]; other slots count nowhere.
+            gt_index: [B, P] object slot of each positive.
+            image_size: (H, W) of the padded batch, to which RoIs are clipped.
+
+        Raises:
+            ValueError: targets without masks; logits of another side than `mask_size`.
+        """
+        if targets.masks is None:
+            raise ValueError("the mask head needs masks in the targets: load them with LoadAnnotations(with_mask=True)")
+        if logits.shape[-1] != self.mask_size:
+            raise ValueError(
+                f"mask_size is {self.mask_size}, but the mask head makes masks of side {logits.shape[-1]}: "
+                "they must be equal"
+            )
+        batch, num_slots = targets.labels.shape
+        height, width = image_size
+        first = torch.arange(batch, device=rois.device)[:, None] * num_slots
+        mask_index = torch.where(positive, first + gt_index, -1)
+        inside = torch.stack([rois[..., 0::2].clamp(0, width), rois[..., 1::2].clamp(0, height)], dim=-1)
+        shares = ops.crop_masks(
+            *targets.masks, mask_index.flatten(), inside.view(-1, 4), self.mask_size, image_size
+        )  # [B * P, W, W]
+        labels = targets.labels.gather(1, gt_index).flatten()
+        with torch.autocast(rois.device.type, enabled=False):
+            weight = positive.flatten().float()
+            loss = self.loss_mask(logits.flatten(0, 1).float(), (shares >= 0.5).float(), labels, weight=weight)
+        return {"loss_mask": loss}
+
+
+def of_class(values: Tensor, labels: Tensor) -> Tensor:
+    """Each slot's entry of its class: [B, S, C or 1, ...] and [B, S] -> [B, S, ...]; one entry serves every class."""
+    if values.shape[2] == 1:
+        return values[:, :, 0]
+    index = labels.view(*labels.shape, *[1] * (values.dim() - 2)).expand(-1, -1, 1, *values.shape[3:])
+    return values.gather(2, index)[:, :, 0]

@@ -1,0 +1,5 @@
+"""RoI extractors: features of one size for boxes of any size."""
+
+from fastdet.models.extractors.single_level import SingleRoIExtractor
+
+__all__ = ["SingleRoIExtractor"]

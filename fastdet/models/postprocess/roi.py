@@ -1,0 +1,68 @@
+"""RoIPostprocess: from scores and deltas of RoIs to detections.
+
+Letters: B images, S RoI slots, C classes, K kept.
+"""
+
+import torch
+from torch import Tensor
+
+from fastdet import ops
+from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.heads.bbox import BBoxOutput
+from fastdet.registry import POSTPROCESS
+from fastdet.structures import Detections
+
+
+@POSTPROCESS.register()
+class RoIPostprocess:
+    """Softmax, a box per class, clipping to the image, score threshold, suppression within each class, the best K.
+
+    Args:
+        score_thr: only candidates with a higher score are looked at, in [0, 1].
+        iou_threshold: of two boxes of a class that overlap by more, the one with the lower score goes.
+        max_per_img: K.
+    """
+
+    def __init__(self, *, score_thr: float = 0.05, iou_threshold: float = 0.5, max_per_img: int = 100) -> None:
+        if max_per_img < 1:
+            raise ValueError(f"max_per_img must be at least 1, not {max_per_img}: the number of detections is fixed")
+        self.score_thr = score_thr
+        self.iou_threshold = iou_threshold
+        self.max_per_img = max_per_img
+
+    @torch.no_grad()
+    def __call__(
+        self, output: BBoxOutput, boxes: Tensor, valid: Tensor, coder: DeltaXYWHBBoxCoder, sizes: Tensor
+    ) -> Detections:
+        """The detections of each image, by score, descending.
+
+        Args:
+            output: logits [B, S, C + 1], background last; deltas [B, S, C * 4] or [B, S, 4].
+            boxes: RoIs [B, S, 4] xyxy, input pixels.
+            valid: which slots hold a RoI, bool [B, S].
+            coder: turns deltas into boxes.
+            sizes: (H, W) of each image without padding, [B, 2].
+        """
+        with torch.autocast(boxes.device.type, enabled=False):
+            scores = output.logits.float().softmax(dim=-1)[..., :-1]  # [B, S, C]
+            deltas = output.deltas.unflatten(-1, (-1, 4))  # [B, S, C or 1, 4]
+            decoded = coder.decode(boxes[:, :, None], deltas, sizes).expand(*scores.shape, 4)
+        num_classes = scores.shape[-1]
+        labels = torch.arange(num_classes, device=scores.device).expand_as(scores)
+        candidates = valid[..., None] & (scores > self.score_thr)
+        flat_boxes, flat_scores = decoded.flatten(1, 2), scores.flatten(1)  # [B, S * C, ...]
+        index, count = ops.nms_padded(
+            flat_boxes,
+            flat_scores,
+            labels.flatten(1),
+            self.iou_threshold,
+            self.max_per_img,
+            valid=candidates.flatten(1),
+        )
+        kept = torch.arange(self.max_per_img, device=index.device) < count[:, None]  # [B, K]
+        return Detections(
+            boxes=flat_boxes.gather(1, index[..., None].expand(-1, -1, 4)).masked_fill(~kept[..., None], 0.0),
+            scores=flat_scores.gather(1, index).masked_fill(~kept, 0.0),
+            labels=(index % num_classes).masked_fill(~kept, 0),
+            count=count,
+        )
