@@ -259,7 +259,8 @@ def _tuple(*elements: ast.expr) -> ast.Tuple:
 
 
 def _at(old: ast.expr, new: ast.expr) -> ast.expr:
-    return ast.fix_missing_locations(ast.copy_location(new, old))
+    """The new node at the old one's place; what lies inside gets its place when the whole tree is ready."""
+    return ast.copy_location(new, old)
 
 
 def _dotted(node: ast.expr | None) -> str:
