@@ -11,7 +11,7 @@ import numpy as np
 from fastdet.utils.errors import DataError
 
 from .images import IMAGE_SUFFIXES, read_image
-from .masks import compress_rle, mask_boxes
+from .masks import bitmap_to_rle, mask_boxes
 
 
 def write_coco(
@@ -120,20 +120,9 @@ def _instances(root: Path, name: str) -> tuple[dict[str, Any], list[dict[str, An
         x1, y1, x2, y2 = (float(v) for v in mask_boxes(bitmap[None])[0])
         annotations.append({
             "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(bitmap.sum()), "iscrowd": 0,
-            "segmentation": _rle(bitmap),
+            "segmentation": bitmap_to_rle(bitmap),
         })  # fmt: skip
     if not (root / name / "masks").is_dir():
         raise DataError(f"{root / name / 'masks'}: no such folder")
     image = {"file_name": files[0].relative_to(root).as_posix(), "width": width, "height": height}
     return image, annotations
-
-
-def _rle(bitmap: np.ndarray) -> dict[str, Any]:
-    """A bitmap as a compressed RLE that JSON can hold."""
-    flat = bitmap.reshape(-1, order="F")  # COCO counts down the columns
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    counts = np.diff(np.concatenate([[0], changes, [len(flat)]])).tolist()
-    if flat[0]:
-        counts = [0, *counts]
-    rle = compress_rle({"size": list(bitmap.shape), "counts": counts})
-    return {"size": rle["size"], "counts": rle["counts"].decode()}

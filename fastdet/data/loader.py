@@ -105,22 +105,29 @@ class Loader:
             generator=torch.Generator(),  # else torch draws the workers' seeds from the global state
         )
         source = iter(loader)
-        while True:
-            try:
-                batch = next(source)
-            except StopIteration:
-                return
-            except RuntimeError as problem:
-                if "DataLoader worker" not in str(problem):
-                    raise
-                raise DataError(
-                    f"a data worker died: {problem}\n"
-                    "  it ran out of memory or of shared memory; fix: fewer workers (num_workers=0 reads in the main "
-                    "process), or in a container --shm-size=8g"
-                ) from problem
-            if isinstance(batch, _Failure):
-                raise batch.error from RuntimeError(batch.details)
-            yield batch
+        try:
+            while (batch := _next(source)) is not None:
+                if isinstance(batch, _Failure):
+                    raise batch.error from RuntimeError(batch.details)
+                yield batch
+        finally:
+            # An error keeps this frame alive, and the workers of an iterator that the garbage collector finds take
+            # 5 s to end.
+            del source
+
+
+def _next(source: Iterator[Batch | _Failure]) -> Batch | _Failure | None:
+    """The next batch, None at the end; a worker that died is explained."""
+    try:
+        return next(source, None)
+    except RuntimeError as problem:
+        if "DataLoader worker" not in str(problem):
+            raise
+        raise DataError(
+            f"a data worker died: {problem}\n"
+            "  it ran out of memory or of shared memory; fix: fewer workers (num_workers=0 reads in the main process), "
+            "or in a container --shm-size=8g"
+        ) from problem
 
 
 def build_loader(

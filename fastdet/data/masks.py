@@ -15,6 +15,9 @@ Masks = np.ndarray | list[Polygons]
 MIN_POLYGON_LENGTH = 6
 """Numbers of the smallest polygon, a triangle."""
 
+FLIP_CODES = {"horizontal": 1, "vertical": 0, "diagonal": -1}
+"""OpenCV's names of the mirror axes."""
+
 
 class Windows(NamedTuple):
     """Box-cropped bitmaps in one buffer, row-major, mask g at `offsets[g]`."""
@@ -37,6 +40,12 @@ def rle_to_bitmap(rle: dict[str, Any]) -> np.ndarray:
     return coco_mask.decode(compress_rle(rle))
 
 
+def bitmap_to_rle(bitmap: np.ndarray) -> dict[str, Any]:
+    """A bitmap [H, W] as a compressed COCO RLE whose counts are text, as JSON needs it."""
+    rle = coco_mask.encode(np.asfortranarray(bitmap))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
+
+
 def compress_rle(rle: dict[str, Any]) -> dict[str, Any]:
     """The same mask with compressed counts as bytes.
 
@@ -55,6 +64,8 @@ def compress_rle(rle: dict[str, Any]) -> dict[str, Any]:
 
 def select_masks(masks: Masks, keep: np.ndarray) -> Masks:
     """The masks where the bool array [M] is True."""
+    if keep.all():
+        return masks
     if isinstance(masks, np.ndarray):
         return masks[keep]
     return [polygons for polygons, kept in zip(masks, keep, strict=True) if kept]
@@ -76,7 +87,10 @@ def flip_masks(masks: Masks, size: tuple[int, int], direction: str) -> Masks:
     """Masks of an image that is flipped; `direction` is horizontal, vertical or diagonal (both)."""
     flip_x, flip_y = direction != "vertical", direction != "horizontal"
     if isinstance(masks, np.ndarray):
-        return np.ascontiguousarray(masks[:, :: -1 if flip_y else 1, :: -1 if flip_x else 1])
+        out = np.empty_like(masks)
+        for i, mask in enumerate(masks):
+            cv2.flip(mask, FLIP_CODES[direction], dst=out[i])
+        return out
     scale = np.array([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0])
     shift = np.array([size[1] if flip_x else 0.0, size[0] if flip_y else 0.0])
     return [[_mapped(p, scale, shift) for p in polygons] for polygons in masks]

@@ -3,29 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
-from fastdet.data.masks import flip_masks
+from fastdet.data.masks import FLIP_CODES, flip_masks
 from fastdet.registry import TRANSFORMS
 from fastdet.structures import Sample
-
-DIRECTIONS = ("horizontal", "vertical", "diagonal")
 
 
 def flip_sample(sample: Sample, direction: str) -> Sample:
     """The sample mirrored: horizontal (left to right), vertical, or diagonal (both); x becomes width - x."""
     height, width = sample.image.shape[:2]
-    image, boxes = sample.image, sample.boxes.copy()
+    image, boxes = cv2.flip(sample.image, FLIP_CODES[direction]), sample.boxes.copy()
     if direction != "vertical":
-        image = image[:, ::-1]
         boxes[:, [0, 2]] = width - sample.boxes[:, [2, 0]]
     if direction != "horizontal":
-        image = image[::-1]
         boxes[:, [1, 3]] = height - sample.boxes[:, [3, 1]]
     masks = sample.masks
     if masks is not None:
         masks = flip_masks(masks, (height, width), direction)
-    return replace(sample, image=np.ascontiguousarray(image), boxes=boxes, masks=masks, flip=direction)
+    return replace(sample, image=image, boxes=boxes, masks=masks, flip=direction)
 
 
 @TRANSFORMS.register()
@@ -40,8 +37,8 @@ class RandomFlip:
     def __init__(self, prob: float | Sequence[float], direction: str | Sequence[str] = "horizontal") -> None:
         self.directions = (direction,) if isinstance(direction, str) else tuple(direction)
         for name in self.directions:
-            if name not in DIRECTIONS:
-                raise ValueError(f"direction must be {', '.join(DIRECTIONS)} or several of them, not {name!r}")
+            if name not in FLIP_CODES:
+                raise ValueError(f"direction must be {', '.join(FLIP_CODES)} or several of them, not {name!r}")
         if isinstance(prob, int | float):
             probs = [prob / len(self.directions)] * len(self.directions)
         else:
