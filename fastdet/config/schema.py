@@ -53,7 +53,8 @@ class Optimizer:
 
     `algorithm` is a Spec of a torch optimizer (SGD, AdamW, ...) or a registered one, with its learning rate.
     `groups` holds per-parameter rules: norm_decay_mult, bias_lr_mult, bias_decay_mult, custom_keys, ...
-    `clip` holds max_norm and norm_type. `loss_scale` is "dynamic" or a number, for fp16.
+    `clip` holds max_norm and norm_type. `loss_scale` is "dynamic" (from `initial_loss_scale` on) or a fixed number,
+    for fp16.
     """
 
     algorithm: Spec
@@ -62,6 +63,7 @@ class Optimizer:
     accumulate: int = 1
     amp: Literal["fp16", "bf16"] | None = None
     loss_scale: float | Literal["dynamic"] = "dynamic"
+    initial_loss_scale: float = 65536.0
 
     def __post_init__(self) -> None:
         _positive(self, "accumulate")
@@ -69,12 +71,16 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """How long to train and when to validate, both counted in `unit`s."""
+    """How long to train and when to validate, both counted in `unit`s.
+
+    `dynamic_intervals` holds (begin, interval) pairs: from `begin` on, `interval` replaces `val_interval`.
+    """
 
     unit: Literal["epoch", "iter"] = "epoch"
     length: int = 12
     val_interval: int = 1
     val_begin: int = 1
+    dynamic_intervals: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         _positive(self, "length")
