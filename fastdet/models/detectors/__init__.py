@@ -1,1 +1,6 @@
 """Detectors: compositions of backbone, neck, heads and stages."""
+
+from fastdet.models.detectors.single_stage import SingleStageDetector
+from fastdet.models.detectors.two_stage import TwoStageDetector
+
+__all__ = ["SingleStageDetector", "TwoStageDetector"]

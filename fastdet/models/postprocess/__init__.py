@@ -1,1 +1,6 @@
 """Post-processing: predictions become detections of fixed shape."""
+
+from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
+from fastdet.models.postprocess.roi import RoIPostprocess
+
+__all__ = ["DensePostprocess", "ProposalPostprocess", "RoIPostprocess"]

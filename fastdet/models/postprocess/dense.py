@@ -3,41 +3,42 @@
 Letters: B images, P priors, C classes, N candidates, K kept.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastdet import ops
 from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.readable import is_readable
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
 
-Groups = Literal["class", "level", "none"]
-
 
 class Candidates(NamedTuple):
-    """The best (prior, class) pairs of each level."""
+    """Pairs of prior and class that NMS looks at."""
 
+    boxes: Tensor  # [B, N, 4] float32 xyxy, clipped to the image
     scores: Tensor  # [B, N] float32
-    priors: Tensor  # [B, N] int64
     labels: Tensor  # [B, N] int64
-    levels: Tensor  # [N] int64
+    levels: Tensor  # [B, N] int64
+    valid: Tensor  # [B, N] bool
 
 
 @POSTPROCESS.register()
 class DensePostprocess:
-    """The best candidates of each level, decoded, filtered, and thinned by NMS.
+    """Detections: the best candidates of each level above a score, thinned by NMS within each class.
 
-    A candidate is a pair of prior and class. Ties of score go to the earlier one.
+    A candidate is a pair of prior and class. Of equal scores the earlier prior, then the lower class comes first.
 
     Args:
         max_per_img: K.
         iou_threshold: of the NMS.
         nms_pre: candidates a level at most; 0 or less: all.
-        score_thr: candidates need a higher score; None: all are candidates (region proposals).
+        score_thr: candidates need a higher score.
         min_bbox_size: boxes need width and height above it; negative: no filter.
-        groups: NMS is done per class, per level, or over everything.
+        class_agnostic: NMS over all classes together.
         use_sigmoid: scores are sigmoids of the logits; else softmax, with the background last and left out.
     """
 
@@ -46,22 +47,18 @@ class DensePostprocess:
         max_per_img: int,
         iou_threshold: float,
         *,
-        nms_pre: int = 1000,
-        score_thr: float | None = None,
+        nms_pre: int = -1,
+        score_thr: float = 0.0,
         min_bbox_size: float = -1,
-        groups: Groups = "class",
+        class_agnostic: bool = False,
         use_sigmoid: bool = True,
     ) -> None:
-        if max_per_img < 1:
-            raise ValueError(f"max_per_img must be at least 1, not {max_per_img}")
-        if groups not in ("class", "level", "none"):
-            raise ValueError(f"groups must be 'class', 'level' or 'none', not {groups!r}")
-        self.max_per_img = max_per_img
+        self.max_per_img = _at_least_one(max_per_img)
         self.iou_threshold = iou_threshold
         self.nms_pre = nms_pre
         self.score_thr = score_thr
         self.min_bbox_size = min_bbox_size
-        self.groups = groups
+        self.class_agnostic = class_agnostic
         self.use_sigmoid = use_sigmoid
 
     @torch.no_grad()
@@ -72,46 +69,56 @@ class DensePostprocess:
             priors: [P, 4].
             sizes: [B, 2] (H, W), to which boxes are clipped.
         """
-        with torch.autocast(output.cls_logits.device.type, enabled=False):
-            logits = output.cls_logits.float()
-            scores = logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)[..., :-1]
-            found = self._candidates(scores, output.level_lengths)
-            rows = found.priors[..., None].expand(-1, -1, 4)
-            boxes = coder.decode(priors[found.priors], output.box_deltas.gather(1, rows), sizes)
-        valid = None if self.score_thr is None else found.scores > self.score_thr
-        if self.min_bbox_size >= 0:
-            large = (boxes[..., 2:] - boxes[..., :2] > self.min_bbox_size).all(-1)
-            valid = large if valid is None else valid & large
-        groups = {"class": found.labels, "level": found.levels.expand_as(found.labels), "none": None}[self.groups]
-        index, count = ops.nms_padded(
-            boxes, found.scores, groups, self.iou_threshold, self.max_per_img, valid=valid
-        )  # [B, K], [B]
-        kept = torch.arange(self.max_per_img, device=count.device) < count[:, None]
-        boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
-        return Detections(
-            torch.where(kept[..., None], boxes, 0.0),
-            torch.where(kept, found.scores.gather(1, index), 0.0),
-            torch.where(kept, found.labels.gather(1, index), 0),
-            count,
-        )
+        scores = _scores(output, self.use_sigmoid)
+        scores = torch.where(scores > self.score_thr, scores, -1.0)  # refused candidates come last
+        found = _candidates(output, scores, priors, coder, sizes, self.nms_pre, top_indices)
+        valid = (found.scores > self.score_thr) & _large_enough(found.boxes, self.min_bbox_size)
+        groups = None if self.class_agnostic else found.labels
+        return _suppress(found._replace(valid=valid), groups, self.iou_threshold, self.max_per_img)
 
-    def _candidates(self, scores: Tensor, level_lengths: tuple[int, ...]) -> Candidates:
-        """The best of scores [B, P, C]; those that the threshold refuses come last, with score -1."""
-        num_classes = scores.shape[-1]
-        if self.score_thr is not None:
-            scores = torch.where(scores > self.score_thr, scores, -1.0)
-        best, index, levels = [], [], []
-        start = 0
-        for level, length in enumerate(level_lengths):
-            flat = scores[:, start : start + length].flatten(1)
-            number = min(self.nms_pre, flat.shape[1]) if self.nms_pre > 0 else flat.shape[1]
-            top = top_indices(flat, number)
-            best.append(flat.gather(1, top))
-            index.append(top + start * num_classes)
-            levels.append(torch.full((number,), level, device=scores.device))
-            start += length
-        chosen = torch.cat(index, dim=1)
-        return Candidates(torch.cat(best, dim=1), chosen // num_classes, chosen % num_classes, torch.cat(levels))
+
+@POSTPROCESS.register()
+class ProposalPostprocess:
+    """Region proposals: the best priors of each level, thinned by NMS within each level.
+
+    Objectness saturates, so equal scores are common here. They are ordered by torch's own sorts over the same values
+    as in MMDetection, so that proposals are equal to it: the earlier prior comes first on the GPU, any on the CPU.
+
+    Args:
+        max_per_img: K.
+        iou_threshold: of the NMS.
+        nms_pre: priors a level at most; 0 or less: all.
+        min_bbox_size: boxes need width and height above it; negative: no filter.
+        use_sigmoid: scores are sigmoids of the logits; else softmax over object and background.
+    """
+
+    def __init__(
+        self,
+        max_per_img: int,
+        iou_threshold: float,
+        *,
+        nms_pre: int = -1,
+        min_bbox_size: float = -1,
+        use_sigmoid: bool = True,
+    ) -> None:
+        self.max_per_img = _at_least_one(max_per_img)
+        self.iou_threshold = iou_threshold
+        self.nms_pre = nms_pre
+        self.min_bbox_size = min_bbox_size
+        self.use_sigmoid = use_sigmoid
+
+    @torch.no_grad()
+    def __call__(self, output: DenseOutput, priors: Tensor, coder: DeltaXYWHBBoxCoder, sizes: Tensor) -> Detections:
+        """Proposals [B, K] with label 0; arguments as for DensePostprocess."""
+        scores = _scores(output, self.use_sigmoid)
+        found = _candidates(output, scores, priors, coder, sizes, self.nms_pre, sorted_indices)
+        valid = _large_enough(found.boxes, self.min_bbox_size)
+        order = _nms_order(found.scores, valid)
+        ranked = Candidates(
+            found.boxes.gather(1, order[..., None].expand(-1, -1, 4)),
+            *(v.gather(1, order) for v in (found.scores, found.labels, found.levels, valid)),
+        )
+        return _suppress(ranked, ranked.levels, self.iou_threshold, self.max_per_img)
 
 
 def top_indices(scores: Tensor, number: int) -> Tensor:
@@ -123,3 +130,93 @@ def top_indices(scores: Tensor, number: int) -> Tensor:
     bits = scores.float().view(torch.int32).to(torch.int64)
     keys = (bits << 32) - torch.arange(scores.shape[1], device=scores.device)
     return keys.topk(number, dim=1).indices
+
+
+def sorted_indices(scores: Tensor, number: int) -> Tensor:
+    """Indices [B, number] of the largest scores [B, N], descending, with equals as `torch.sort` leaves them."""
+    return scores.sort(dim=1, descending=True).indices[:, :number]
+
+
+def _nms_order(scores: Tensor, valid: Tensor) -> Tensor:
+    """All candidates [B, N] by score, descending, the valid ones first.
+
+    On the CPU the order of equals depends on how many values are sorted, so only the valid ones are, image by image.
+    """
+    if not is_readable(valid):
+        return sorted_indices(torch.where(valid, scores, -1.0), scores.shape[1])
+    rows = []
+    for score, present in zip(scores, valid, strict=True):
+        kept = present.nonzero()[:, 0]
+        rows.append(torch.cat((kept[score[kept].sort(descending=True).indices], (~present).nonzero()[:, 0])))
+    return torch.stack(rows)
+
+
+def _scores(output: DenseOutput, use_sigmoid: bool) -> Tensor:
+    """Scores [B, P, C] without background."""
+    with torch.autocast(output.cls_logits.device.type, enabled=False):
+        logits = output.cls_logits.float()
+        return logits.sigmoid() if use_sigmoid else logits.softmax(-1)[..., :-1]
+
+
+def _candidates(
+    output: DenseOutput,
+    scores: Tensor,
+    priors: Tensor,
+    coder: DeltaXYWHBBoxCoder,
+    sizes: Tensor,
+    nms_pre: int,
+    rank: Callable[[Tensor, int], Tensor],
+) -> Candidates:
+    """The `nms_pre` best pairs of each level by score [B, P, C], decoded; levels with fewer pairs keep their order."""
+    batch, _, num_classes = scores.shape
+    index, levels = [], []
+    start = 0
+    for level, length in enumerate(output.level_lengths):
+        flat = scores[:, start : start + length].flatten(1)
+        number = flat.shape[1]
+        if 0 < nms_pre < number:
+            number = nms_pre
+            chosen = rank(flat, number)
+        else:
+            chosen = torch.arange(number, device=scores.device).expand(batch, -1)
+        index.append(chosen + start * num_classes)
+        levels.append(torch.full((batch, number), level, device=scores.device))
+        start += length
+    pairs = torch.cat(index, dim=1)  # [B, N]
+    rows = pairs // num_classes
+    with torch.autocast(scores.device.type, enabled=False):
+        deltas = output.box_deltas.gather(1, rows[..., None].expand(-1, -1, 4))
+        boxes = coder.decode(priors[rows], deltas, sizes)
+    return Candidates(
+        boxes,
+        scores.flatten(1).gather(1, pairs),
+        pairs % num_classes,
+        torch.cat(levels, dim=1),
+        torch.ones_like(pairs, dtype=torch.bool),
+    )
+
+
+def _large_enough(boxes: Tensor, min_bbox_size: float) -> Tensor:
+    """Boxes whose width and height are above the minimum; all of them if it is negative."""
+    if min_bbox_size < 0:
+        return torch.ones(boxes.shape[:-1], dtype=torch.bool, device=boxes.device)
+    return (boxes[..., 2:] - boxes[..., :2] > min_bbox_size).all(-1)
+
+
+def _suppress(found: Candidates, groups: Tensor | None, iou_threshold: float, max_output: int) -> Detections:
+    """NMS within the groups, and zeros in the slots that stay empty."""
+    index, count = ops.nms_padded(found.boxes, found.scores, groups, iou_threshold, max_output, valid=found.valid)
+    kept = torch.arange(max_output, device=count.device) < count[:, None]  # [B, K]
+    boxes = found.boxes.gather(1, index[..., None].expand(-1, -1, 4))
+    return Detections(
+        torch.where(kept[..., None], boxes, 0.0),
+        torch.where(kept, found.scores.gather(1, index), 0.0),
+        torch.where(kept, found.labels.gather(1, index), 0),
+        count,
+    )
+
+
+def _at_least_one(max_per_img: int) -> int:
+    if max_per_img < 1:
+        raise ValueError(f"max_per_img must be at least 1, not {max_per_img}")
+    return max_per_img

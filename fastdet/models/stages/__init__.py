@@ -1,1 +1,6 @@
 """Stages: what a head is trained for, and how its output is read."""
+
+from fastdet.models.stages.dense import DenseStage
+from fastdet.models.stages.roi import RoIStage
+
+__all__ = ["DenseStage", "RoIStage"]

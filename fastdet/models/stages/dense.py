@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastdet.models.assigners import MaxIoUAssigner
 from fastdet.models.coders import DeltaXYWHBBoxCoder
 from fastdet.models.criteria import AnchorCriterion
-from fastdet.models.postprocess.dense import DensePostprocess
+from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
 from fastdet.models.priors import AnchorGenerator
 from fastdet.models.samplers import PseudoSampler, RandomSampler
 from fastdet.registry import STAGES
@@ -32,12 +32,12 @@ class DenseStage(nn.Module):
         self,
         priors: AnchorGenerator,
         coder: DeltaXYWHBBoxCoder,
-        postprocess: DensePostprocess,
+        postprocess: DensePostprocess | ProposalPostprocess,
         *,
         assigner: MaxIoUAssigner | None = None,
         sampler: RandomSampler | PseudoSampler | None = None,
         criterion: AnchorCriterion | None = None,
-        train_postprocess: DensePostprocess | None = None,
+        train_postprocess: DensePostprocess | ProposalPostprocess | None = None,
         allowed_border: float = -1,
     ) -> None:
         super().__init__()

@@ -1,0 +1,110 @@
+"""Dense post-processing: which candidates survive, in which order."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess, top_indices
+from fastdet.structures import DenseOutput
+
+SIZES = torch.tensor([[100, 200]])
+# four boxes: the second overlaps the first by 0.9, the others are apart
+PRIORS = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60], [190, 90, 210, 110]])
+
+
+def logits(*probabilities: list[float]) -> Tensor:
+    return torch.logit(torch.tensor(probabilities))[None]
+
+
+def output(cls_logits: Tensor, *level_sizes: tuple[int, int]) -> DenseOutput:
+    return DenseOutput(cls_logits, torch.zeros(*cls_logits.shape[:2], 4), level_sizes or ((1, cls_logits.shape[1]),))
+
+
+def test_pairs_above_the_score_are_thinned_within_their_class() -> None:
+    post = DensePostprocess(5, 0.5, nms_pre=10, score_thr=0.3)
+    found = post(output(logits([0.9, 0.1], [0.8, 0.7], [0.2, 0.3], [0.6, 0.1])), PRIORS, DeltaXYWHBBoxCoder(), SIZES)
+    # prior 1 loses class 0 to prior 0, and keeps class 1; 0.3 is not above the threshold
+    assert found.count.tolist() == [3]
+    assert found.scores[0].tolist() == pytest.approx([0.9, 0.7, 0.6, 0, 0])
+    assert found.labels[0].tolist() == [0, 1, 0, 0, 0]
+    assert found.boxes[0].tolist() == [[0, 0, 10, 10], [0, 0, 10, 9], [190, 90, 200, 100], [0] * 4, [0] * 4]
+
+
+def test_classes_may_suppress_each_other() -> None:
+    post = DensePostprocess(5, 0.5, nms_pre=10, score_thr=0.3, class_agnostic=True)
+    found = post(output(logits([0.9, 0.1], [0.8, 0.7], [0.2, 0.3], [0.6, 0.1])), PRIORS, DeltaXYWHBBoxCoder(), SIZES)
+    assert found.scores[0, :2].tolist() == pytest.approx([0.9, 0.6])
+    assert found.count.tolist() == [2]
+
+
+def test_each_level_gives_its_best_pairs_and_the_best_of_all_are_kept() -> None:
+    post = DensePostprocess(2, 0.95, nms_pre=1, score_thr=0.0)
+    found = post(output(logits([0.5], [0.6], [0.9], [0.8]), (1, 2), (2, 1)), PRIORS, DeltaXYWHBBoxCoder(), SIZES)
+    assert found.scores[0].tolist() == pytest.approx([0.9, 0.6])
+    one = DensePostprocess(1, 0.95)(output(logits([0.5], [0.6], [0.9], [0.8])), PRIORS, DeltaXYWHBBoxCoder(), SIZES)
+    assert one.scores[0].tolist() == pytest.approx([0.9])
+
+
+def test_boxes_that_clipping_leaves_empty_are_dropped_if_a_size_is_asked_for() -> None:
+    outside = PRIORS + torch.tensor([200.0, 0, 200, 0])
+    for min_size, count in ((0, 0), (-1, 1)):
+        post = DensePostprocess(5, 0.5, min_bbox_size=min_size)
+        found = post(output(logits([0.9])), outside[:1], DeltaXYWHBBoxCoder(), SIZES)
+        assert found.count.tolist() == [count]
+
+
+def test_softmax_leaves_the_background_out() -> None:
+    raw = torch.tensor([[[math.log(3), 0.0, 0.0]]])  # 0.6, 0.2 and the background's 0.2
+    post = DensePostprocess(3, 0.5, score_thr=0.1, use_sigmoid=False)
+    found = post(output(raw), PRIORS[:1], DeltaXYWHBBoxCoder(), SIZES)
+    assert found.scores[0].tolist() == pytest.approx([0.6, 0.2, 0])
+
+
+def test_equal_scores_go_to_the_lower_index() -> None:
+    scores = torch.tensor([[0.5, 1.0, 0.0, 0.5, 1.0, 0.5], [0.0, 0.0, 0.0, 0.0, 0.0, 0.25]])
+    assert top_indices(scores, 4).tolist() == [[1, 4, 0, 3], [5, 0, 1, 2]]
+    many = torch.zeros(1, 100_000)
+    assert top_indices(many, 50)[0].tolist() == list(range(50))
+
+
+def test_refused_scores_come_after_zero() -> None:
+    assert top_indices(torch.tensor([[-1.0, 0.0, -1.0, 1e-40]]), 2).tolist() == [[3, 1]]
+
+
+def test_proposals_are_thinned_within_their_level_without_a_threshold() -> None:
+    post = ProposalPostprocess(4, 0.5, nms_pre=2, min_bbox_size=0)
+    found = post(output(logits([0.001], [0.9], [0.7], [0.8]), (1, 1), (3, 1)), PRIORS, DeltaXYWHBBoxCoder(), SIZES)
+    # level 0 keeps its only prior, which the second level's twin does not suppress
+    assert found.scores[0].tolist() == pytest.approx([0.9, 0.8, 0.001, 0])
+    assert found.boxes[0, 2].tolist() == [0, 0, 10, 10]
+    assert found.labels.unique().tolist() == [0]
+    assert found.count.tolist() == [3]
+
+
+def test_empty_proposals_are_dropped_and_the_rest_keeps_its_order() -> None:
+    priors = torch.cat((PRIORS[:1] + 200, PRIORS[2:3], PRIORS[:1]))
+    found = ProposalPostprocess(3, 0.5, min_bbox_size=0)(
+        output(logits([0.9], [0.2], [0.3])), priors, DeltaXYWHBBoxCoder(), SIZES
+    )
+    assert found.scores[0].tolist() == pytest.approx([0.3, 0.2, 0])
+
+
+def test_images_of_a_batch_do_not_meet() -> None:
+    post = DensePostprocess(2, 0.5, score_thr=0.5)
+    both = torch.cat((logits([0.9], [0.2], [0.2], [0.2]), logits([0.2], [0.8], [0.2], [0.7])))
+    found = post(output(both), PRIORS, DeltaXYWHBBoxCoder(), SIZES.expand(2, 2))
+    assert found.count.tolist() == [1, 2]
+    assert found.boxes[1, 0].tolist() == [0, 0, 10, 9]
+
+
+def test_no_candidates_give_no_detections() -> None:
+    found = DensePostprocess(2, 0.5, score_thr=0.5)(
+        output(logits([0.1], [0.2], [0.2], [0.2])), PRIORS, DeltaXYWHBBoxCoder(), SIZES
+    )
+    assert found.count.tolist() == [0]
+    assert found.boxes.abs().sum() == 0
+    with pytest.raises(ValueError, match="max_per_img"):
+        DensePostprocess(0, 0.5)
