@@ -1,0 +1,40 @@
+"""A config's `model` dict as a tree of Specs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastdet.compat.dialect import Section, at, name_of, place_of
+from fastdet.compat.models.dense import Translated, translate_retinanet, translate_rpn_detector
+from fastdet.compat.models.two_stage import translate_two_stage
+from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
+
+__all__ = ["translate_model"]
+
+TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
+    "FasterRCNN": translate_two_stage,
+    "MaskRCNN": translate_two_stage,
+    "RPN": translate_rpn_detector,
+    "RetinaNet": translate_retinanet,
+}
+
+
+def translate_model(model: Mapping[str, Any]) -> Translated:
+    """The detector's Spec, and the weights that its parts start from.
+
+    Args:
+        model: the `model` dict in 3.x keys.
+
+    Raises:
+        UnsupportedConfig: a detector, component or setting that fastdet does not run; the message names file and line.
+        ConfigError: an argument that a part does not have, with near names.
+    """
+    if not isinstance(model, Mapping) or "type" not in model:
+        raise ConfigError(f"model must be a dict with a type{at(place_of(model))}")
+    name = name_of(model)
+    if name not in TRANSLATORS:
+        raise UnsupportedConfig(
+            f"detector {name!r} is not supported{at(place_of(model, 'type'))}\n  {suggestion(name, TRANSLATORS)}"
+        )
+    section = Section(model, name)
+    section.take("type")
+    return TRANSLATORS[name](section)

@@ -1,0 +1,220 @@
+"""What the model translators share: options with defaults, layer factories, initial weights, preprocessing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastdet.compat.dialect import Section, at, dict_list, frozen, name_of, place_of, spec, spec_of, without
+from fastdet.config.schema import Pretrained
+from fastdet.registry import Spec
+from fastdet.utils.errors import ConfigError, UnsupportedConfig
+
+CLASS_LOSSES: dict[str, dict[str, Any]] = {
+    "CrossEntropyLoss": {
+        "use_sigmoid": False,
+        "use_mask": False,
+        "reduction": "mean",
+        "class_weight": None,
+        "ignore_index": None,
+        "loss_weight": 1.0,
+        "avg_non_ignore": False,
+    },
+    "FocalLoss": {"use_sigmoid": True, "gamma": 2.0, "alpha": 0.25, "reduction": "mean", "loss_weight": 1.0},
+    "L1Loss": {"reduction": "mean", "loss_weight": 1.0},
+    "SmoothL1Loss": {"beta": 1.0, "reduction": "mean", "loss_weight": 1.0},
+}
+CODERS: dict[str, dict[str, Any]] = {
+    "DeltaXYWHBBoxCoder": {
+        "target_means": (0.0, 0.0, 0.0, 0.0),
+        "target_stds": (1.0, 1.0, 1.0, 1.0),
+        "clip_border": True,
+        "add_ctr_clamp": False,
+        "ctr_clamp": 32,
+    }
+}
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "RandomSampler": {"num": None, "pos_fraction": None, "neg_pos_ub": -1, "add_gt_as_proposals": True},
+    "PseudoSampler": {},
+}
+ASSIGNERS: dict[str, dict[str, Any]] = {
+    "MaxIoUAssigner": {
+        "pos_iou_thr": None,
+        "neg_iou_thr": None,
+        "min_pos_iou": 0.0,
+        "gt_max_assign_all": True,
+        "ignore_iof_thr": -1,
+        "ignore_wrt_candidates": True,
+        "match_low_quality": True,
+    }
+}
+# Keys of these parts that change no result here, or only with the value given.
+IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
+    "MaxIoUAssigner": {
+        "gpu_assign_thr": None,
+        "iou_calculator": ({"type": "BboxOverlaps2D"},),
+        "perm_repeat_gt_cfg": (None,),
+    },
+    "FocalLoss": {"activated": (False,)},
+    "DeltaXYWHBBoxCoder": {"use_box_type": (False,)},
+}
+INITIALISATIONS: dict[str, tuple[Any, ...]] = {
+    "ResNet": (
+        {"type": "Kaiming", "layer": "Conv2d"},
+        {"type": "Constant", "val": 1, "layer": ["_BatchNorm", "GroupNorm"]},
+    ),
+    "FPN": ({"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"},),
+    "RPNHead": ({"type": "Normal", "layer": "Conv2d", "std": 0.01},),
+    "RetinaHead": (
+        {
+            "type": "Normal",
+            "layer": "Conv2d",
+            "std": 0.01,
+            "override": {"type": "Normal", "name": "retina_cls", "std": 0.01, "bias_prob": 0.01},
+        },
+    ),
+}
+
+
+def options(section: Section, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes every key of `defaults` from the section; returns the values that differ from theirs."""
+    return without({key: section.take(key, default) for key, default in defaults.items()}, defaults)
+
+
+def part(node: Any, tables: Mapping[str, Mapping[str, Any]], role: str) -> Spec:
+    """The Spec of a small part: those of the table are checked, others are carried by name as they are.
+
+    Raises:
+        ConfigError: an argument that a part of the table does not have, or a missing type.
+    """
+    if not isinstance(node, Mapping) or "type" not in node:
+        raise ConfigError(f"{role} must be a dict with a type, not {node!r}{at(place_of(node))}")
+    name = name_of(node)
+    if name not in tables:
+        return spec_of(node)
+    section = Section(node, name)
+    section.take("type")
+    values = options(section, tables[name])
+    for key, allowed in IDLE_KEYS.get(name, {}).items():
+        if allowed is None:
+            section.skip(key)
+        else:
+            section.only(key, *allowed)
+    section.finish()
+    return spec(name, values, node)
+
+
+def norm_factory(section: Section, default: Any = None) -> Spec | None:
+    """The Spec of `norm_cfg`, None for no norm. Written and omitted defaults are equal."""
+    node = section.take("norm_cfg", default)
+    if node is None:
+        return None
+    if not isinstance(node, Mapping) or "type" not in node:
+        raise section.wrong("norm_cfg", node, "a dict with a type, or None")
+    defaults = {"requires_grad": True, "eps": 1e-5, "momentum": 0.1}
+    return spec(name_of(node), without({k: v for k, v in node.items() if k != "type"}, defaults), node)
+
+
+def conv_factory(section: Section) -> Spec | None:
+    """The Spec of `conv_cfg`, None for torch's own convolution."""
+    node = section.take("conv_cfg")
+    if node is None or (isinstance(node, Mapping) and dict(node) in ({"type": "Conv2d"}, {"type": "Conv"})):
+        return None
+    return spec_of(node)
+
+
+def layer_factories(section: Section, norm_default: Any = None) -> dict[str, Spec]:
+    """The arguments `norm` and `conv`, as far as the section asks for them."""
+    found = {"norm": norm_factory(section, norm_default), "conv": conv_factory(section)}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def relu_flag(section: Section, default: Any) -> bool:
+    """Whether `act_cfg` asks for a ReLU.
+
+    Raises:
+        UnsupportedConfig: another activation.
+    """
+    node = section.take("act_cfg", default)
+    if node is None:
+        return False
+    if isinstance(node, Mapping) and name_of(node) == "ReLU":
+        return True
+    raise section.unsupported(
+        f"activation {node!r} is not supported", "write act_cfg=dict(type='ReLU') or None", "act_cfg"
+    )
+
+
+def initial_weights(section: Section, module: str) -> tuple[Pretrained, ...]:
+    """The weights that `init_cfg` loads into a module (its dotted name in the detector).
+
+    Raises:
+        UnsupportedConfig: an initialisation other than the part's own.
+    """
+    node = section.take("init_cfg")
+    if node is None or (isinstance(node, list | tuple) and not node):
+        return ()
+    if isinstance(node, Mapping) and name_of(node) == "Pretrained":
+        inner = Section(node, "Pretrained")
+        inner.skip("type", "map_location")
+        checkpoint, prefix = inner.text("checkpoint"), inner.text("prefix", "")
+        inner.finish()
+        if not checkpoint:
+            raise ConfigError(f"init_cfg of {section.name} needs a checkpoint{at(section.place('init_cfg'))}")
+        if prefix and not prefix.endswith("."):
+            prefix += "."
+        return (Pretrained(module=module, checkpoint=checkpoint, prefix=prefix),)
+    own = INITIALISATIONS.get(section.name, ())
+    if frozen(node if isinstance(node, list | tuple) else [node]) == frozen(own):
+        return ()
+    raise section.unsupported(
+        "this init_cfg is not supported",
+        "leave it out for the part's own initialisation, or use Pretrained",
+        "init_cfg",
+    )
+
+
+def preprocess(model: Section) -> Spec:
+    """The Spec of `data_preprocessor`; without one, pixels stay as they are.
+
+    Raises:
+        UnsupportedConfig: another preprocessor, padding with other values than 0, other batch augmentations than
+            BatchFixedSizePad.
+    """
+    node = model.take("data_preprocessor")
+    if node is None:
+        return Spec.of("Preprocess")
+    section = Section(node, "data_preprocessor")
+    section.only("type", "DetDataPreprocessor", "mmdet.DetDataPreprocessor")
+    mean, std = section.take("mean"), section.take("std")
+    swap = section.flag("bgr_to_rgb") or section.flag("rgb_to_bgr")
+    section.only("pad_value", 0)
+    section.skip(
+        "rgb_to_bgr", "pad_mask", "mask_pad_value", "pad_seg", "seg_pad_value", "boxtype2tensor", "non_blocking"
+    )
+    values = {
+        "mean": (0.0, 0.0, 0.0) if mean is None else mean,
+        "std": (1.0, 1.0, 1.0) if std is None else std,
+        "to_rgb": swap,
+        "pad_divisor": section.whole("pad_size_divisor", 1),
+        "train_size": _train_size(section),
+    }
+    section.finish()
+    defaults = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "to_rgb": False, "pad_divisor": 1, "train_size": None}
+    return spec("Preprocess", without(values, defaults), node)
+
+
+def _train_size(section: Section) -> Sequence[int] | None:
+    """(H, W) of a BatchFixedSizePad among the batch augmentations."""
+    size = None
+    for node in dict_list(section.take("batch_augments"), "batch_augments"):
+        inner = Section(node, name_of(node))
+        inner.take("type")
+        if inner.name != "BatchFixedSizePad" or size is not None:
+            raise UnsupportedConfig(
+                f"batch augmentation {inner.name} is not supported{at(inner.place())}\n"
+                "  supported: one BatchFixedSizePad"
+            )
+        size = inner.take("size")
+        inner.only("img_pad_value", 0)
+        inner.skip("pad_mask", "mask_pad_value", "pad_seg", "seg_pad_value")
+        inner.finish()
+    return size

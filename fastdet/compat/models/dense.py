@@ -1,0 +1,225 @@
+"""RetinaNet and RPN of both dialects as Specs; the dense stage, which two-stage detectors share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastdet.compat.dialect import Section, at, name_of, place_of, spec
+from fastdet.compat.models.backbones import translate_backbone
+from fastdet.compat.models.common import (
+    ASSIGNERS,
+    CLASS_LOSSES,
+    CODERS,
+    SAMPLERS,
+    initial_weights,
+    layer_factories,
+    options,
+    part,
+    preprocess,
+)
+from fastdet.compat.models.necks import translate_neck
+from fastdet.config.schema import Pretrained
+from fastdet.registry import Spec
+from fastdet.utils.errors import ConfigError, UnsupportedConfig
+
+Translated = tuple[Spec, tuple[Pretrained, ...]]
+
+DEFAULT_CODER = {"type": "DeltaXYWHBBoxCoder"}
+DEFAULT_CLS_LOSS = {"type": "CrossEntropyLoss", "use_sigmoid": True}
+DEFAULT_BOX_LOSS = {"type": "SmoothL1Loss", "beta": 1.0 / 9.0}
+RETINA_ANCHORS = {
+    "type": "AnchorGenerator",
+    "octave_base_scale": 4,
+    "scales_per_octave": 3,
+    "ratios": (0.5, 1.0, 2.0),
+    "strides": (8, 16, 32, 64, 128),
+}
+RPN_ANCHORS = {
+    "type": "AnchorGenerator",
+    "scales": (8, 16, 32),
+    "ratios": (0.5, 1.0, 2.0),
+    "strides": (4, 8, 16, 32, 64),
+}
+ANCHORS: dict[str, Any] = {
+    "strides": None,
+    "ratios": None,
+    "scales": None,
+    "octave_base_scale": None,
+    "scales_per_octave": None,
+    "base_sizes": None,
+    "scale_major": True,
+    "centers": None,
+    "center_offset": 0.0,
+}
+
+
+def translate_retinanet(model: Section) -> Translated:
+    """A RetinaNet as a SingleStageDetector.
+
+    Raises:
+        UnsupportedConfig: another head than RetinaHead, or settings that fastdet does not run.
+        ConfigError: an argument that a part does not have.
+    """
+    head = model.take("bbox_head")
+    _expect(head, "bbox_head", "RetinaHead")
+    section = Section(head, "RetinaHead")
+    section.take("type")
+    values = options(section, {"num_classes": None, "in_channels": None, "stacked_convs": 4, "feat_channels": 256})
+    values |= layer_factories(section)
+    stage = _stage(section, model.take("train_cfg"), model.take("test_cfg"), RETINA_ANCHORS)
+    values |= stage.pop("head")
+    weights = initial_weights(section, "bbox_head")
+    section.finish()
+    return _single_stage(model, spec("RetinaHead", values, head), spec("DenseStage", stage, head), weights)
+
+
+def translate_rpn_detector(model: Section) -> Translated:
+    """A region proposal network on its own, as a SingleStageDetector whose detections are proposals."""
+    train, test = model.take("train_cfg"), model.take("test_cfg")
+    head, stage, weights = translate_rpn(
+        model.take("rpn_head"), None if train is None else train.get("rpn"), None, (test or {}).get("rpn"), "bbox_head"
+    )
+    return _single_stage(model, head, stage, weights)
+
+
+def translate_rpn(
+    node: Any, train: Any, train_proposals: Any, test: Any, module: str = "rpn_head"
+) -> tuple[Spec, Spec, tuple[Pretrained, ...]]:
+    """Head, stage and weights of region proposals.
+
+    Args:
+        node: the `rpn_head` dict.
+        train: `train_cfg.rpn`; None for a detector that is not trained.
+        train_proposals: `train_cfg.rpn_proposal`; None: as in the test.
+        test: `test_cfg.rpn`.
+        module: the head's name in the detector.
+    """
+    _expect(node, "rpn_head", "RPNHead")
+    section = Section(node, "RPNHead")
+    section.take("type")
+    section.only("num_classes", 1)
+    values = options(section, {"in_channels": None, "feat_channels": 256, "num_convs": 1})
+    stage = _stage(section, train, test, RPN_ANCHORS, proposals=True)
+    values |= stage.pop("head")
+    if train_proposals is not None:
+        proposals = _postprocess(train_proposals, "train_cfg.rpn_proposal", _uses_sigmoid(node), proposals=True)
+        if proposals != stage["postprocess"]:
+            stage["train_postprocess"] = proposals
+    weights = initial_weights(section, module)
+    section.finish()
+    return spec("RPNHead", values, node), spec("DenseStage", stage, node), weights
+
+
+def _single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretrained, ...]) -> Translated:
+    backbone, backbone_weights = translate_backbone(model.take("backbone"))
+    neck, neck_weights = translate_neck(model)
+    arguments: dict[str, Any] = {"preprocess": preprocess(model), "backbone": backbone}
+    if neck is not None:
+        arguments["neck"] = neck
+    arguments |= {"bbox_head": head, "dense": dense}
+    everything = (*initial_weights(model, ""), *backbone_weights, *neck_weights, *weights)
+    model.finish()
+    return spec("SingleStageDetector", arguments, model.node), everything
+
+
+def _stage(
+    head: Section, train: Any, test: Any, anchors: Mapping[str, Any], *, proposals: bool = False
+) -> dict[str, Any]:
+    """Arguments of the DenseStage; under "head", those that the head shares with it."""
+    priors, num_anchors = _anchors(head.take("anchor_generator", anchors))
+    cls_loss, box_loss = head.take("loss_cls", DEFAULT_CLS_LOSS), head.take("loss_bbox", DEFAULT_BOX_LOSS)
+    use_sigmoid = _uses_sigmoid({"loss_cls": cls_loss})
+    name = "test_cfg.rpn" if proposals else "test_cfg"
+    stage: dict[str, Any] = {
+        "head": {"num_anchors": num_anchors} | ({} if use_sigmoid else {"background_class": True}),
+        "priors": priors,
+        "coder": part(head.take("bbox_coder", DEFAULT_CODER), CODERS, "bbox_coder"),
+        "postprocess": _postprocess(test, name, use_sigmoid, proposals=proposals),
+    }
+    decoded = head.flag("reg_decoded_bbox")
+    if train is None:
+        return stage
+    section = Section(train, "train_cfg.rpn" if proposals else "train_cfg")
+    stage["assigner"] = part(section.take("assigner"), ASSIGNERS, "assigner")
+    stage["sampler"] = part(section.take("sampler") or {"type": "PseudoSampler"}, SAMPLERS, "sampler")
+    border, pos_weight = section.number("allowed_border", 0), section.number("pos_weight", -1)
+    section.skip("debug")
+    section.finish()
+    if border >= 0:
+        stage["allowed_border"] = border
+    criterion: dict[str, Any] = {
+        "loss_cls": part(cls_loss, CLASS_LOSSES, "loss_cls"),
+        "loss_bbox": part(box_loss, CLASS_LOSSES, "loss_bbox"),
+    }
+    if proposals:
+        criterion |= {"class_agnostic": True, "prefix": "rpn_"}
+    if pos_weight > 0:
+        criterion["pos_weight"] = pos_weight
+    if decoded:
+        criterion["reg_decoded_bbox"] = True
+    stage["criterion"] = spec("AnchorCriterion", criterion, head.node)
+    return stage
+
+
+def _postprocess(node: Any, name: str, use_sigmoid: bool, *, proposals: bool) -> Spec:
+    if node is None:
+        raise ConfigError(f"the model needs {name}: it says how predictions become detections")
+    section = Section(node, name)
+    values: dict[str, Any] = {
+        "max_per_img": section.whole("max_per_img"),
+        "nms_pre": section.whole("nms_pre", -1),
+        "min_bbox_size": section.number("min_bbox_size", -1),
+    }
+    if values["max_per_img"] is None:
+        raise ConfigError(f"{name} needs max_per_img{at(section.place())}")
+    if not proposals:
+        values["score_thr"] = section.number("score_thr", 0)
+    nms = Section(section.take("nms"), f"{name}.nms")
+    nms.only("type", "nms")
+    values["iou_threshold"] = nms.number("iou_threshold")
+    if proposals:
+        nms.only("class_agnostic", False)
+    elif nms.flag("class_agnostic"):
+        values["class_agnostic"] = True
+    nms.skip("split_thr")
+    nms.finish()
+    if not use_sigmoid:
+        values["use_sigmoid"] = False
+    section.finish()
+    return spec("ProposalPostprocess" if proposals else "DensePostprocess", values, node)
+
+
+def _anchors(node: Any) -> tuple[Spec, int]:
+    """The generator's Spec and the anchors a cell.
+
+    Raises:
+        UnsupportedConfig: another generator.
+    """
+    _expect(node, "anchor_generator", "AnchorGenerator")
+    section = Section(node, "AnchorGenerator")
+    section.take("type")
+    values = options(section, ANCHORS)
+    section.only("use_box_type", False)
+    section.finish()
+    scales = values.get("scales_per_octave") if "scales" not in values else len(values["scales"])
+    if not scales or "ratios" not in values:
+        raise ConfigError(
+            f"AnchorGenerator needs strides, ratios, and scales or octave_base_scale with scales_per_octave"
+            f"{at(section.place())}"
+        )
+    return spec("AnchorGenerator", values, node), scales * len(values["ratios"])
+
+
+def _uses_sigmoid(head: Mapping[str, Any]) -> bool:
+    """Whether the head's class loss works without a background channel."""
+    loss = head.get("loss_cls", DEFAULT_CLS_LOSS)
+    return bool(loss.get("use_sigmoid", name_of(loss) == "FocalLoss"))
+
+
+def _expect(node: Any, role: str, name: str) -> None:
+    """Raises UnsupportedConfig unless the node's type is the one that fastdet runs in this role."""
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"{role} must be a dict with a type, not {node!r}")
+    if name_of(node) != name:
+        raise UnsupportedConfig(
+            f"{role} {name_of(node)!r} is not supported{at(place_of(node, 'type'))}\n  supported here: {name}"
+        )
