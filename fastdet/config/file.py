@@ -10,7 +10,6 @@ from pathlib import Path
 
 from fastdet.config.configdict import ConfigDict, adopt, plain
 from fastdet.config.data_file import DataFile
-from fastdet.config.imports import custom_import_names, run_custom_imports
 from fastdet.config.locate import find_config, shown_path
 from fastdet.config.merge import merge
 from fastdet.config.overrides import apply_overrides, parse_overrides
@@ -18,7 +17,7 @@ from fastdet.config.python_file import PythonFile
 from fastdet.registry import Source
 from fastdet.utils.errors import ConfigError
 
-__all__ = ["ConfigDict", "custom_import_names", "load_config", "plain", "run_custom_imports"]
+__all__ = ["ConfigDict", "load_config", "plain"]
 
 
 def load_config(

@@ -6,6 +6,7 @@ import re
 import tempfile
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -62,10 +63,15 @@ def download(url: str) -> Path:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 target.write(chunk)
+            wanted_size = source.headers.get("Content-Length")
+            if wanted_size is not None and target.tell() != int(wanted_size):
+                raise OSError(f"the connection ended after {target.tell()} of {wanted_size} bytes")
         wanted = _HASHED_NAME.search(name)
         if wanted and not digest.hexdigest().startswith(wanted[1]):
             raise OSError(f"the downloaded file's SHA-256 starts with {digest.hexdigest()[:8]}, not {wanted[1]}")
         os.replace(part, folder / name)
+    except HTTPException as problem:
+        raise OSError(f"the server's answer is broken: {problem!r}") from problem
     finally:
         Path(part).unlink(missing_ok=True)
     return folder / name

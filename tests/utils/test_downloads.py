@@ -1,6 +1,8 @@
 """Downloads: complete or not at all, checked by the hash in their name."""
 
 import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,30 @@ def test_a_content_that_does_not_fit_its_hash_is_thrown_away(home: Path) -> None
 def test_a_failed_download_leaves_nothing(home: Path) -> None:
     with pytest.raises(OSError, match="nosuch"):
         download((home / "nosuch.pth").as_uri())
+    assert list(cache_folder().iterdir()) == []
+
+
+class Cut(BaseHTTPRequestHandler):
+    """Promises more than it sends."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT) + 5))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def log_message(self, *arguments: object) -> None:
+        """Says nothing."""
+
+
+def test_a_download_that_breaks_off_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with HTTPServer(("127.0.0.1", 0), Cut) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(OSError, match=f"ended after {len(CONTENT)} of {len(CONTENT) + 5} bytes"):
+            download(f"http://127.0.0.1:{server.server_port}/plain.pth")
+        thread.join()
     assert list(cache_folder().iterdir()) == []
 
 
