@@ -29,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Checks annotation files, images, boxes, class names and ids. Errors give exit code 1.",
     )  # fmt: skip
     check.add_argument("source", metavar="PATH|CFG", help="COCO JSON file, VOC year folder, or config")
-    check.add_argument("--images", metavar="DIR", help="images of a COCO file (default: the file's folder)")
+    check.add_argument(
+        "--images", metavar="DIR", help="images of a COCO file (default: images/ beside it or its folder)"
+    )
     check.add_argument("--ids", metavar="FILE", help="list of image ids of a VOC folder (default: all XML files)")
     check.add_argument("--classes", nargs="+", metavar="NAME", help="expected class names (default: the file's own)")
     check.add_argument("--full", action="store_true", help="decode every image")
@@ -43,7 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("--to", choices=["coco"], default="coco", help="format to write")
-    convert.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the JSON files, one a split")
+    convert.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="gets a JSON file a split, and a link to the images",
+    )
     convert.add_argument("--class-name", default="object", metavar="NAME", help="the one class of instance masks")
     convert.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     convert.set_defaults(command=_convert)
@@ -76,7 +84,8 @@ def _check(arguments: argparse.Namespace) -> int:
     elif not source.is_file():
         raise DataError(f"{source}: no such file")
     elif _is_coco(source):
-        images = arguments.images or str(source.parent)
+        beside = source.parent / "images"
+        images = arguments.images or str(beside if beside.is_dir() else source.parent)
         reports = [check_coco_file(str(source), images, arguments.classes, full=arguments.full)]
     else:
         reports = _check_config(arguments)
@@ -116,7 +125,7 @@ def _check_config(arguments: argparse.Namespace) -> "list[Report]":
             found = check_dataset(build(split.dataset, (DATASETS, TRANSFORMS), role="dataset"), full=arguments.full)
         except DataError as problem:
             found = [Report(str(split.dataset.args.get("ann_file", split.dataset.type)))]
-            found[0].error(str(problem))
+            found[0].error(str(problem).removeprefix(f"{found[0].title}: "))
         for report in found:
             report.title = f"{name}: {report.title}"
         reports += found

@@ -1,6 +1,7 @@
 """Converters to COCO's format: folders of one PNG an instance, and PASCAL VOC."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,29 @@ def write_coco(
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
+def link_images(folder: Path, out: Path) -> None:
+    """Makes `out/images` a link to the source's images, or a copy where the file system has no links.
+
+    Raises:
+        DataError: `out/images` exists and is no link.
+    """
+    link = out / "images"
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        raise DataError(f"{link} exists already; choose another output folder or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+    except OSError:
+        shutil.copytree(folder, link)
+
+
 def convert_masks(source: str | Path, out: str | Path, *, class_name: str = "object") -> list[Path]:
     """Converts `<id>/images/*` with `<id>/masks/*.png`, one mask an instance, as in the 2018 Data Science Bowl.
 
-    Masks become compressed RLEs, so nothing is lost; boxes and areas come from them. `file_name`s start at the folder
-    that holds the ids. Empty masks are left out.
+    Masks become compressed RLEs, so nothing is lost; boxes and areas come from them. `images` becomes a link to the
+    folder that holds the ids, where `file_name`s start. Empty masks are left out.
 
     Args:
         source: that folder, or its parent: then `splits/*.txt` beside it (ids, one a line) give one file each.
@@ -43,6 +62,7 @@ def convert_masks(source: str | Path, out: str | Path, *, class_name: str = "obj
     splits = {path.stem: path.read_text().split() for path in sorted((root.parent / "splits").glob("*.txt"))}
     if not splits:
         splits = {"instances": [p.name for p in sorted(root.iterdir()) if (p / "masks").is_dir()]}
+    link_images(root, Path(out))
     written = []
     for split, ids in splits.items():
         images: list[dict[str, Any]] = []
@@ -60,8 +80,8 @@ def convert_masks(source: str | Path, out: str | Path, *, class_name: str = "obj
 def convert_voc(source: str | Path, out: str | Path) -> list[Path]:
     """Converts a VOC year folder: one JSON for each list in ImageSets/Main, or `instances.json` of all XML files.
 
-    Boxes are those of VOCDataset; difficult objects become crowds, so that both are ignored. `file_name`s start at
-    JPEGImages. Lists of a single class (`car_train.txt`) are passed over.
+    Boxes are those of VOCDataset; difficult objects become crowds, so that both are ignored. `images` becomes a link
+    to JPEGImages. Lists of a single class (`car_train.txt`) are passed over.
 
     Raises:
         DataError: an XML file or image is missing.
@@ -75,6 +95,7 @@ def convert_voc(source: str | Path, out: str | Path) -> list[Path]:
         raise DataError(f"{root}: no XML files in Annotations/")
     classes = sorted({item.name for image in xml.values() for item in image.objects})
     sets = {name: ids for name, ids in sets.items() if not name.startswith(tuple(f"{c}_" for c in classes))}
+    link_images(root / "JPEGImages", Path(out))
     written = []
     for split, ids in (sets or {"instances": list(xml)}).items():
         images: list[dict[str, Any]] = []

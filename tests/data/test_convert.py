@@ -44,6 +44,15 @@ def test_masks_become_rles_boxes_and_areas(mask_folders: Path, tmp_path: Path) -
     expected[1:4, 2:6] = 1
     np.testing.assert_array_equal(rle_to_bitmap(first["segmentation"]), expected)
     assert rle_to_bitmap(second["segmentation"]).sum() == 6
+    assert check_coco_file(str(path), str(tmp_path / "out" / "images"), full=True).ok
+
+
+def test_the_link_to_the_images_is_renewed_but_no_folder_is_lost(mask_folders: Path, tmp_path: Path) -> None:
+    convert_masks(mask_folders / "ids", tmp_path / "out")
+    convert_masks(mask_folders / "ids", tmp_path / "out")
+    (tmp_path / "kept" / "images").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"images exists already"):
+        convert_masks(mask_folders / "ids", tmp_path / "kept")
 
 
 def test_splits_beside_the_folder_give_a_file_each(mask_folders: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from .table import AnnotationTable
 
 NOT_IN_FILE = -1
 """The category id of a class that the annotation file does not have."""
+MAX_NAMES = 20
+"""Class names that a message lists; there are sets with thousands."""
 MAX_REDRAWS = 1000
 """Images tried in place of one that the transforms refuse; MMDetection's number."""
 
@@ -133,22 +135,36 @@ def keep_rows(
 
 
 def check_names(report: Report, *, classes: Sequence[str], file_counts: Mapping[str, int], used: int) -> None:
-    """Adds an error if none of the file's boxes would be used, and a warning for each class the file lacks."""
+    """Adds an error if no class of the config is in the file, and warnings for what does not fit.
+
+    Args:
+        used: boxes that are used.
+    """
     total = sum(file_counts.values())
-    if total and not used:
-        wanted = ", ".join(repr(c) for c in classes)
-        found = ", ".join(f"{name!r} ({count} boxes)" for name, count in file_counts.items())
-        names = tuple(file_counts)
+    if total and not any(name in file_counts for name in classes):
+        by_lower = {name.lower(): name for name in file_counts}
+        names = [by_lower[c.lower()] for c in classes if c.lower() in by_lower] or list(file_counts)
+        fix = ", ".join(repr(name) for name in names) + ("," if len(names) == 1 else "")
+        if len(names) > MAX_NAMES:
+            fix = "...the names above..."
         report.error(
             "class names do not match the annotations\n"
-            f"  config (classes):   {wanted}\n"
-            f"  annotations:        {found}   -> 0 of {total} boxes would be used\n"
-            f"  fix: metainfo=dict(classes={names!r})"
+            f"  config (classes):   {_listed([repr(c) for c in classes])}\n"
+            f"  annotations:        {_listed([f'{name!r} ({count} boxes)' for name, count in file_counts.items()])}"
+            f"   -> 0 of {total} boxes would be used\n"
+            f"  fix: metainfo=dict(classes=({fix}))"
         )
         return
+    if total and not used:
+        report.warn("no box of these classes can be used")
     for name in classes:
         if name not in file_counts:
             report.warn("class names that the file does not have", repr(name))
     for name, count in file_counts.items():
         if name not in classes and count:
             report.warn("boxes of other classes are not used", f"{name!r} ({count})", count)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", ... {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

@@ -112,6 +112,19 @@ def test_names_that_do_not_match_show_both_lists(coco_set: CocoSet) -> None:
     assert "metainfo=dict(classes=('dog', 'cat'))" in message
 
 
+def test_a_known_class_without_boxes_is_a_warning(coco_set: CocoSet) -> None:
+    dataset = CocoDataset(*coco_set(lambda d: d["categories"].append({"id": 9, "name": "cow"})), classes=("cow",))
+    assert "no box of these classes can be used" in dataset.report.warnings
+    assert dataset.report.warnings["boxes of other classes are not used"].count == 4
+
+
+def test_a_fix_keeps_the_order_of_the_config_and_long_lists_are_cut(coco_set: CocoSet) -> None:
+    with pytest.raises(DataError, match=r"fix: metainfo=dict\(classes=\('cat', 'dog'\)\)"):
+        CocoDataset(*coco_set(), classes=("Cat", "DOG", "Bird"))
+    with pytest.raises(DataError, match=r"'c19', \.\.\. 5 more\n"):
+        CocoDataset(*coco_set(), classes=[f"c{i}" for i in range(25)])
+
+
 def test_cocos_names_are_the_default(coco_set: CocoSet) -> None:
     dataset = CocoDataset(*coco_set())
     assert dataset.classes == COCO_CLASSES
