@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,13 @@ def check_dataset(dataset: Dataset, *, full: bool = False) -> list[Report]:
     """
     reports = []
     for leaf in _leaves(dataset):
-        check_images(leaf.table, leaf.report, leaf.rows, full=full)
-        leaf.report.counts["used images"] = len(leaf)
+        report = deepcopy(leaf.report)
+        report.counts["used images"] = len(leaf)
         if len(leaf) == 0:
-            leaf.report.error("no image is left by the filters (filter_empty_gt, min_size)")
-        reports.append(leaf.report)
+            report.error("no image is left by the filters (filter_empty_gt, min_size)")
+        else:
+            check_images(leaf.table, report, leaf.rows, full=full)
+        reports.append(report)
     return reports
 
 

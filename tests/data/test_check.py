@@ -75,7 +75,8 @@ def test_wrappers_are_opened_and_each_set_is_reported(coco_set: CocoSet) -> None
     reports = check_dataset(RepeatDataset(ConcatDataset([dataset, small]), times=2))
     assert [r.counts["used images"] for r in reports] == [3, 0]
     assert reports[0].ok
-    assert "no image is left by the filters (filter_empty_gt, min_size)" in reports[1].errors
+    assert list(reports[1].errors) == ["no image is left by the filters (filter_empty_gt, min_size)"]
+    assert [r.to_dict() for r in check_dataset(dataset)] == [reports[0].to_dict()]
 
 
 def test_voc_folders(shared: Path) -> None:
