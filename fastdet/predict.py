@@ -19,14 +19,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-save-vis", action="store_true", help="draw no pictures")
     p.add_argument("--no-save-pred", action="store_true", help="write no JSON")
     cli.add_device(p)
+    cli.add_trust(p)
     return p
 
 
 def command(options: argparse.Namespace) -> None:
     """Runs the detector over the source and writes pictures and JSON."""
-    from fastdet.api import predict_source
+    from fastdet import api  # torch is imported here, so that --help answers at once
 
-    predict_source(options)
+    api.predict_source(options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

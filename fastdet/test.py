@@ -29,15 +29,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batch-size", type=int, help="images at once (default: the config's)")
     p.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
     cli.add_device(p)
+    cli.add_trust(p)
     cli.add_launcher(p)
     return p
 
 
 def command(options: argparse.Namespace) -> None:
     """Builds the evaluation that the options describe and runs it."""
-    from fastdet.build import build_evaluation
+    from fastdet import evaluating  # torch is imported here, so that --help answers at once
 
-    build_evaluation(options).run()
+    evaluating.run(options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

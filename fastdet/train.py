@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--gpu-ids", type=int, nargs="+", help=argparse.SUPPRESS)
     p.add_argument("--gpu-id", type=int, help=argparse.SUPPRESS)
     cli.add_device(p)
+    cli.add_trust(p)
     cli.add_launcher(p)
     return p
 
@@ -46,13 +47,9 @@ def command(options: argparse.Namespace) -> None:
             f"one process drives one GPU here: start {count} with\n"
             f"  torchrun --nproc-per-node {count} -m fastdet.train {options.config} ..."
         )
-    from fastdet.build import build_training
+    from fastdet import training  # torch is imported here, so that --help answers at once
 
-    training = build_training(options)
-    if options.dry_run:
-        training.dry_run()
-    else:
-        training.train()
+    training.run(options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -50,6 +50,14 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """--trust-checkpoint."""
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true",
+        help="load checkpoints with types outside the allow-list; this runs the file's code",
+    )  # fmt: skip
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device."""
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")

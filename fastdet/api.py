@@ -1,0 +1,162 @@
+"""The Python API: a detector ready to use, from a config and a checkpoint to results in file pixels."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fastdet.build import build_detector, choose_device, load_weights, test_transforms
+from fastdet.compat import load_experiment
+from fastdet.config.schema import Experiment
+from fastdet.data.collate import collate
+from fastdet.data.images import read_image
+from fastdet.data.pipeline import Transform, run_transforms, sample_of_array, sample_of_file
+from fastdet.data.sources import Frame, frames
+from fastdet.models.results import to_instances
+from fastdet.structures import Result, Sample
+from fastdet.utils.errors import DataError
+from fastdet.utils.files import write_text
+from fastdet.visualization.draw import draw_instances
+from fastdet.visualization.pictures import write_picture
+from fastdet.visualization.predictions import result_to_json
+
+Image = str | os.PathLike[str] | np.ndarray
+"""A picture: its path, or its pixels as [H, W, 3] BGR (or [H, W] grey), 0..255."""
+
+
+class Detector:
+    """A trained detector with its transforms and class names.
+
+    Args:
+        module: the network, in evaluation mode on its device.
+        transforms: what happens to a picture before the network.
+        classes: names in label order.
+        experiment: what it was built from.
+    """
+
+    def __init__(
+        self, module: nn.Module, transforms: Sequence[Transform], classes: Sequence[str], experiment: Experiment
+    ) -> None:
+        self.module = module
+        self.transforms = tuple(transforms)
+        self.classes = tuple(classes)
+        self.experiment = experiment
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.module.parameters()).device
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[Image], batch_size: int | None = None) -> list[Result]:
+        """Detects the objects of each picture; boxes and masks are in the picture's own pixels, on the CPU.
+
+        Pictures of a batch are padded to a common size, which changes scores in the last digits against a batch of one.
+
+        Args:
+            batch_size: pictures at once; None takes all in one batch.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        samples = (self._sample(image, index) for index, image in enumerate(images))
+        results = []
+        for chunk in _chunks(samples, batch_size or max(1, len(images))):
+            batch = collate(chunk, pad_divisor=self.module.preprocess.pad_divisor)  # type: ignore[union-attr, arg-type]
+            detections = self.module.predict(batch.to(self.device))  # type: ignore[operator]
+            instances = to_instances(detections, batch.metas, getattr(self.module, "mask_threshold", 0.5))
+            results += [Result(found, meta) for found, meta in zip(instances, batch.metas, strict=True)]
+        return results
+
+    def _sample(self, image: Image, index: int) -> Sample:
+        start = (
+            sample_of_array(image, index) if isinstance(image, np.ndarray) else sample_of_file(os.fspath(image), index)
+        )
+        sample = run_transforms(self.transforms, start, np.random.default_rng(0))
+        if sample is None:
+            raise DataError(f"{start.path or f'image {index}'}: the test transforms gave no picture")
+        return sample
+
+
+def init_detector(
+    config: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    cfg_options: Sequence[str] = (),
+    *,
+    trust_checkpoint: bool = False,
+) -> Detector:
+    """A detector from a config file and a checkpoint, in evaluation mode.
+
+    Args:
+        config: any config that fastdet reads; Python configs run code.
+        checkpoint: a file or a known name; None leaves the weights random.
+        device: "cpu", "cuda", "cuda:0", ...; None takes CUDA where there is one.
+        cfg_options: overrides such as "model.test_cfg.rcnn.score_thr=0.3".
+        trust_checkpoint: unpickle whatever the checkpoint holds, which runs its code.
+
+    Raises:
+        ConfigError, UnsupportedConfig, CheckpointError: with what to do about it.
+    """
+    experiment = load_experiment(os.fspath(config), cfg_options)
+    where = choose_device(device)
+    module = build_detector(experiment)
+    classes = experiment.classes
+    if checkpoint is not None:
+        classes = load_weights(module, os.fspath(checkpoint), trust=trust_checkpoint) or classes
+    module.classes = classes  # type: ignore[assignment]
+    return Detector(module.to(where).eval(), test_transforms(experiment), classes, experiment)
+
+
+def inference_detector(model: Detector, images: Image | Sequence[Image]) -> Result | list[Result]:
+    """Detects objects: one Result for a picture, a list for a list or tuple of pictures.
+
+    A Result has `pred_instances` with `bboxes`, `scores`, `labels` and, from mask detectors, `masks`.
+    """
+    if isinstance(images, list | tuple):
+        return model.predict(images)
+    return model.predict([images])[0]  # type: ignore[list-item]
+
+
+def predict_source(options: argparse.Namespace) -> None:
+    """Runs `fastdet predict`: pictures into <out-dir>/vis, JSON into <out-dir>/preds."""
+    detector = init_detector(
+        options.config,
+        options.checkpoint,
+        options.device,
+        options.cfg_options,
+        trust_checkpoint=options.trust_checkpoint,
+    )
+    out = Path(options.out_dir)
+    count = found = 0
+    for chunk in _chunks(frames(options.source), options.batch_size):
+        for frame, result in zip(chunk, detector.predict([f.image for f in chunk]), strict=True):
+            found += _write(frame, result, detector.classes, out, options)
+            count += 1
+        print(f"\r{count} pictures, {found} objects", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    print(f"{found} objects of score >= {options.score_thr:g} in {count} pictures -> {out}")
+
+
+def _write(frame: Frame, result: Result, classes: Sequence[str], out: Path, options: argparse.Namespace) -> int:
+    instances = result.pred_instances
+    chosen = instances[instances.scores >= options.score_thr]
+    if not options.no_save_pred:
+        write_text((out / "preds" / frame.name).with_suffix(".json"), json.dumps(result_to_json(chosen)))
+    if not options.no_save_vis:
+        image = frame.image if isinstance(frame.image, np.ndarray) else read_image(frame.image)
+        write_picture((out / "vis" / frame.name).with_suffix(".jpg"), draw_instances(image, chosen, classes))
+    return len(chosen)
+
+
+def _chunks(items: Iterable, size: int) -> Iterator[list]:  # type: ignore[type-arg]
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,227 @@
+"""Experiment -> detector, datasets, loaders, metrics: the one file that sees every registry.
+
+Importing this module registers every part that fastdet has.
+"""
+
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+import fastdet.data.datasets
+import fastdet.data.transforms
+import fastdet.evaluation
+import fastdet.models  # noqa: F401
+from fastdet.compat.checkpoints import LoadReport, load_checkpoint, load_into
+from fastdet.config.schema import DataSplit, Experiment
+from fastdet.data.datasets.base import Dataset
+from fastdet.data.loader import Loader, build_loader
+from fastdet.data.pipeline import Transform
+from fastdet.engine import distributed
+from fastdet.evaluation.metric import Metric
+from fastdet.models.results import to_instances
+from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Spec, build
+from fastdet.structures import Batch, ImageRecord, Instances
+from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
+
+
+def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
+    """The device of a name; None takes CUDA where there is one, by local rank.
+
+    Raises:
+        EnvironmentProblem: a CUDA device that is not there.
+        FastdetError: no device name.
+    """
+    if name is None:
+        return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as problem:
+        raise FastdetError(f"--device {name!r} is no device: use cpu, cuda or cuda:0") from problem
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EnvironmentProblem(
+            f"--device {name}: this machine shows {torch.cuda.device_count()} CUDA devices; "
+            "`fastdet doctor` tells what torch sees, --device cpu runs without"
+        )
+    return device
+
+
+def import_user_parts(experiment: Experiment) -> None:
+    """Imports the modules of `custom_imports`, which register the user's own parts.
+
+    Raises:
+        ConfigError: a module that cannot be imported, with the reason.
+    """
+    if experiment.runtime.custom_imports and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for name in experiment.runtime.custom_imports:
+        try:
+            importlib.import_module(name)
+        except Exception as problem:
+            raise ConfigError(f"custom_imports: {name!r} cannot be imported: {problem!r}") from problem
+
+
+def build_detector(experiment: Experiment, *, load_pretrained: bool = False) -> nn.Module:
+    """The network, with freshly initialised weights; also under `torch.device("meta")`.
+
+    Args:
+        load_pretrained: then load what `experiment.weights` names (ImageNet backbones).
+
+    Raises:
+        UnsupportedConfig: a part that is not there.
+        CheckpointError: pretrained weights that cannot be had; the message names the file and where to put it.
+    """
+    import_user_parts(experiment)
+    detector: nn.Module = build(experiment.model, MODEL_PARTS, role="detector")
+    detector.classes = experiment.classes  # type: ignore[assignment]
+    if load_pretrained:
+        for source in experiment.weights:
+            content = load_checkpoint(source.checkpoint, asked_by=f"model.{source.module}.init_cfg")
+            load_into(detector.get_submodule(source.module), content, prefix=source.prefix, strict=False)
+    return detector
+
+
+def load_weights(detector: nn.Module, checkpoint: str, *, trust: bool = False) -> tuple[str, ...]:
+    """Loads a checkpoint into a detector; every weight must be there and fit.
+
+    Args:
+        trust: also unpickle types outside the allow-list, which runs the file's code.
+
+    Returns:
+        The class names that the checkpoint holds, () if it holds none.
+    """
+    content = load_checkpoint(checkpoint, trust=trust)
+    load_into(detector, content, strict=True)
+    return content.classes
+
+
+def start_from(detector: nn.Module, checkpoint: str, *, trust: bool = False) -> LoadReport:
+    """Loads what fits of a checkpoint, for fine-tuning; heads with another number of classes start anew."""
+    return load_into(detector, load_checkpoint(checkpoint, trust=trust), strict=False, reinit_mismatched=True)
+
+
+def build_dataset(split: DataSplit) -> Dataset:
+    """The dataset of a split, with its wrappers and transforms."""
+    return build(split.dataset, (DATASETS, TRANSFORMS), role="dataset")  # type: ignore[no-any-return]
+
+
+def leaf_datasets(spec: Spec) -> Iterator[Spec]:
+    """The dataset Specs inside the wrappers of one."""
+    inner = spec.args.get("dataset", spec.args.get("datasets"))
+    if inner is None:
+        yield spec
+    else:
+        for child in (inner,) if isinstance(inner, Spec) else inner:
+            yield from leaf_datasets(child)
+
+
+def test_transforms(experiment: Experiment) -> tuple[Transform, ...]:
+    """The transforms of the test set (or of the validation set), for pictures that come from no dataset.
+
+    Raises:
+        ConfigError: the config has neither set.
+    """
+    split = experiment.data.test or experiment.data.val
+    if split is None:
+        raise ConfigError("the config has no test_dataloader, whose pipeline prepares pictures for the detector")
+    specs = next(leaf_datasets(split.dataset)).args.get("transforms", ())
+    return tuple(build(spec, (TRANSFORMS,), role="transform") for spec in specs if spec.type != "LoadAnnotations")
+
+
+def build_split_loader(dataset: Dataset, split: DataSplit, detector: nn.Module, *, seed: int, training: bool) -> Loader:
+    """This process's loader of a split, padded as the detector wants it."""
+    return build_loader(
+        dataset,
+        split,
+        pad_divisor=detector.preprocess.pad_divisor,  # type: ignore[union-attr, arg-type]
+        seed=seed,
+        rank=distributed.get_rank(),
+        world_size=distributed.get_world_size(),
+        training=training,
+    )
+
+
+def build_metrics(specs: Sequence[Spec], dataset: Dataset) -> list[Metric]:
+    """The metrics of a dataset; its records are read only by metrics that need them."""
+
+    def records() -> list[ImageRecord]:
+        return [dataset.record(index) for index in range(len(dataset))]
+
+    live = {"classes": dataset.classes, "category_ids": dataset.category_ids, "records": records}
+    return [build(spec, (METRICS,), role="metric", **live) for spec in specs]
+
+
+def detector_classes(experiment: Experiment) -> Iterator[tuple[str, Spec]]:
+    """Every `num_classes` of the model's box and mask heads, as (path, the Spec that holds it)."""
+
+    def walk(spec: Spec, path: str) -> Iterator[tuple[str, Spec]]:
+        if "num_classes" in spec.args and "rpn" not in path:
+            yield path, spec
+        for name, value in spec.args.items():
+            for child in value if isinstance(value, tuple) else (value,):
+                if isinstance(child, Spec):
+                    yield from walk(child, f"{path}.{name}")
+
+    yield from walk(experiment.model, "model")
+
+
+def check_class_count(experiment: Experiment, dataset: Dataset) -> None:
+    """Raises ConfigError if a head has another number of classes than the dataset."""
+    for path, spec in detector_classes(experiment):
+        count = spec.args["num_classes"]
+        if count != len(dataset.classes):
+            place = spec.arg_sources.get("num_classes") or spec.source
+            raise ConfigError(
+                f"num_classes={count} in {path} but the dataset has {len(dataset.classes)} classes: "
+                f"{', '.join(dataset.classes[:10])}{', ...' if len(dataset.classes) > 10 else ''}"
+                + (f"\n  written in {place}" if place else "")
+                + f"\n  fix: num_classes={len(dataset.classes)}, or metainfo=dict(classes=...) of the dataset"
+            )
+
+
+def predictor(
+    detector: nn.Module, device: torch.device, amp: torch.dtype | None = None
+) -> Callable[[Batch], list[Instances]]:
+    """A function from a batch to each image's detections in file pixels, on the CPU."""
+
+    @torch.inference_mode()
+    def predict(batch: Batch) -> list[Instances]:
+        with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
+            detections = detector.predict(batch.to(device))  # type: ignore[operator]
+        return to_instances(detections, batch.metas, getattr(detector, "mask_threshold", 0.5))
+
+    return predict
+
+
+def evaluate(
+    predict: Callable[[Batch], list[Instances]],
+    loader: Loader,
+    metrics: Sequence[Metric],
+    after_batch: Callable[[Batch, list[Instances]], None] | None = None,
+) -> dict[str, float]:
+    """Runs the loader once and computes the metrics over the results of all ranks; the same numbers on every rank."""
+    for metric in metrics:
+        metric.reset()
+    for batch in loader.iterate(0):
+        instances = predict(batch)
+        for metric in metrics:
+            metric.update(instances, batch.metas)
+        if after_batch is not None:
+            after_batch(batch, instances)
+    values: dict[str, float] = {}
+    for metric in metrics:
+        if distributed.get_world_size() > 1:
+            metric.merge(distributed.gather_objects(metric.state()))
+        if distributed.is_main():
+            values.update(metric.compute())
+    return distributed.broadcast_object(values)
+
+
+def change(section: Any, **values: Any) -> Any:
+    """A frozen section with some fields replaced; None leaves a field as it is."""
+    return dataclasses.replace(section, **{name: value for name, value in values.items() if value is not None})

@@ -1,0 +1,108 @@
+"""What `fastdet test` does: a config and a checkpoint become figures, files, pictures and a report."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fastdet import build
+from fastdet.compat import load_experiment
+from fastdet.config.overrides import parse_overrides
+from fastdet.config.schema import Experiment
+from fastdet.data.check import check_dataset
+from fastdet.data.datasets.base import Dataset
+from fastdet.data.images import read_image
+from fastdet.engine import distributed
+from fastdet.evaluation.metric import Metric
+from fastdet.evaluation.result_files import save_results
+from fastdet.registry import Spec
+from fastdet.structures import Batch, Instances
+from fastdet.training import default_work_dir
+from fastdet.utils.errors import ConfigError
+from fastdet.utils.files import write_text
+from fastdet.visualization.draw import draw_instances
+from fastdet.visualization.pictures import write_picture
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluates a checkpoint and writes what the options ask for."""
+    placement = distributed.find_placement(options.launcher)
+    device = build.choose_device(options.device, placement.local_rank)
+    experiment = load_experiment(options.config, options.cfg_options)
+    distributed.start(placement, device, launcher=options.launcher, backend=experiment.runtime.backend)
+    try:
+        _run(experiment, options, device)
+    finally:
+        distributed.stop()
+
+
+def _run(experiment: Experiment, options: argparse.Namespace, device: torch.device) -> None:
+    data, specs = experiment.data, experiment.test_metrics
+    split = data.test
+    if options.split == "val" or split is None:
+        split, specs = data.val, experiment.val_metrics
+    if split is None:
+        raise ConfigError(f"the config has no {options.split}_dataloader, so there is nothing to test on")
+    if options.batch_size is not None:
+        split = dataclasses.replace(split, batch_size=options.batch_size)
+    build.import_user_parts(experiment)
+    dataset = build.build_dataset(split)
+    for report in check_dataset(dataset):
+        report.raise_errors()
+    build.check_class_count(experiment, dataset)
+    detector = build.build_detector(experiment).to(device)
+    build.load_weights(detector, options.checkpoint, trust=options.trust_checkpoint)
+    loader = build.build_split_loader(dataset, split, detector.eval(), seed=0, training=False)
+    metrics = build.build_metrics([_with_options(spec, options) for spec in specs], dataset)
+    values = build.evaluate(
+        build.predictor(detector, device), loader, metrics, _drawer(dataset, options) if options.show_dir else None
+    )
+    if distributed.is_main():
+        _write(values, metrics, options)
+
+
+def _with_options(spec: Spec, options: argparse.Namespace) -> Spec:
+    """The metric's Spec with --eval, --format-only and --eval-options, in the names of both dialects."""
+    changes: dict[str, object] = {".".join(o.keys): o.value for o in parse_overrides(options.eval_options)}
+    if "jsonfile_prefix" in changes:
+        changes["outfile_prefix"] = changes.pop("jsonfile_prefix")
+    if options.eval:
+        changes["metric"] = tuple(options.eval)
+    if options.format_only:
+        changes["format_only"] = True
+        prefix = Path(options.work_dir or default_work_dir(options.config)) / "results"
+        changes.setdefault("outfile_prefix", spec.args.get("outfile_prefix") or str(prefix))
+    return spec.replace(**changes)
+
+
+def _drawer(dataset: Dataset, options: argparse.Namespace) -> Callable[[Batch, list[Instances]], None]:
+    """Draws each batch's detections into --show-dir."""
+
+    def draw(batch: Batch, instances: list[Instances]) -> None:
+        for meta, found in zip(batch.metas, instances, strict=True):
+            picture = draw_instances(
+                read_image(meta.path), found, dataset.classes, score_threshold=options.show_score_thr
+            )
+            write_picture(Path(options.show_dir) / f"{Path(meta.path).stem}.jpg", picture)
+
+    return draw
+
+
+def _write(values: dict[str, float], metrics: list[Metric], options: argparse.Namespace) -> None:
+    """Prints the figures, and writes them and the detections."""
+    if options.json:
+        print(json.dumps(values))
+    else:
+        for name, value in values.items():
+            print(f"{name:<28}{value:.4f}")
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    work_dir = Path(options.work_dir or default_work_dir(options.config))
+    write_text(work_dir / stamp / f"{stamp}.json", json.dumps(values, indent=2) + "\n")
+    if options.out and metrics:
+        path = save_results(metrics[0].results, options.out)
+        print(f"detections -> {path}", file=sys.stderr)

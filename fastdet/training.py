@@ -1,0 +1,150 @@
+"""What `fastdet train` does: its options and a config become a Runner."""
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import torch
+
+from fastdet import build
+from fastdet.compat import load_experiment
+from fastdet.config.dump import dump_python
+from fastdet.config.file import load_config
+from fastdet.config.schema import Experiment
+from fastdet.data.check import check_dataset
+from fastdet.data.datasets.base import Dataset
+from fastdet.engine import distributed
+from fastdet.engine.runner import AMP, Runner
+from fastdet.utils.environment import collect_environment
+from fastdet.utils.errors import ConfigError
+from fastdet.utils.seed import choose_seed, seed_everything
+from fastdet.visualization.draw import class_colors
+
+
+def default_work_dir(config: str) -> str:
+    """work_dirs/<config name>, as MMDetection has it."""
+    return str(Path("work_dirs") / Path(config).stem)
+
+
+def apply_options(experiment: Experiment, options: argparse.Namespace, device: torch.device) -> Experiment:
+    """The experiment with what the command line says instead of what the config says."""
+    resume = options.resume or options.resume_from or ("auto" if options.auto_resume else None)
+    runtime = build.change(
+        experiment.runtime,
+        work_dir=options.work_dir,
+        load_from=resume if resume not in (None, "auto") else options.load_from,
+        resume=True if resume else (False if options.load_from else None),
+        seed=options.seed,
+        deterministic=options.deterministic or None,
+        auto_scale_lr=options.auto_scale_lr or None,
+        val_loss=options.val_loss or None,
+    )
+    if resume == "auto":
+        runtime = dataclasses.replace(runtime, load_from=None)
+    if runtime.work_dir is None:
+        runtime = dataclasses.replace(runtime, work_dir=default_work_dir(options.config))
+    optimizer = experiment.optimizer
+    if optimizer is not None and (options.amp or options.bf16):
+        kind = "bf16" if options.bf16 or device.type == "cpu" else "fp16"
+        optimizer = dataclasses.replace(optimizer, amp=kind)
+    return dataclasses.replace(experiment, runtime=runtime, optimizer=optimizer)
+
+
+def check_before_training(name: str, dataset: Dataset) -> list[tuple[str, str]]:
+    """Checks a dataset; returns lines of counts and warnings for the start block.
+
+    Raises:
+        DataError: faults that would spoil a training.
+    """
+    facts = []
+    for report in check_dataset(dataset):
+        report.raise_errors()
+        counts = ", ".join(f"{value} {what}" for what, value in report.counts.items())
+        facts.append((name, f"{report.title}: {counts}"))
+        facts += [
+            (
+                "",
+                f"warning: {text} ({found.count}x), e.g. {found.examples[0]}" if found.examples else f"warning: {text}",
+            )
+            for text, found in report.warnings.items()
+        ]
+    return facts
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains, or with --dry-run builds everything and runs one batch."""
+    device = build.choose_device(options.device, distributed.find_placement(options.launcher).local_rank)
+    experiment = apply_options(load_experiment(options.config, options.cfg_options), options, device)
+    distributed.start(
+        distributed.find_placement(options.launcher), device, launcher=options.launcher,
+        backend=experiment.runtime.backend,
+    )  # fmt: skip
+    try:
+        runner = build_runner(experiment, options, device)
+        if options.dry_run:
+            losses = runner.dry_run()
+            print("one batch: " + "  ".join(f"{name} {value:.4f}" for name, value in losses.items()))
+            print("dry run: everything was built, nothing was written")
+        else:
+            runner.train()
+    finally:
+        distributed.stop()
+
+
+def build_runner(experiment: Experiment, options: argparse.Namespace, device: torch.device) -> Runner:
+    """The Runner of an experiment, its data checked and its weights loaded."""
+    if experiment.data.train is None:
+        raise ConfigError("the config has no train_dataloader, so there is nothing to train on")
+    if experiment.runtime.seed is None:
+        seed = distributed.broadcast_object(choose_seed())
+        experiment = dataclasses.replace(experiment, runtime=dataclasses.replace(experiment.runtime, seed=seed))
+    assert experiment.runtime.seed is not None
+    seed_everything(experiment.runtime.seed)
+    began = time.perf_counter()
+    build.import_user_parts(experiment)
+    train_set = build.build_dataset(experiment.data.train)
+    facts = [("config", options.config)]
+    if not options.no_check and distributed.is_main():
+        facts += check_before_training("train data", train_set)
+    experiment = dataclasses.replace(experiment, classes=experiment.classes or train_set.classes)
+    build.check_class_count(experiment, train_set)
+    continues = experiment.runtime.resume
+    detector = build.build_detector(experiment, load_pretrained=not continues)
+    detector.classes = experiment.classes  # type: ignore[assignment]
+    if experiment.runtime.load_from and not continues:
+        loaded = build.start_from(detector, experiment.runtime.load_from, trust=options.trust_checkpoint)
+        facts.append(("weights", f"{experiment.runtime.load_from}: {loaded}"))
+    detector = detector.to(device)
+    seed = experiment.runtime.seed
+    train_loader = build.build_split_loader(train_set, experiment.data.train, detector, seed=seed, training=True)
+    evaluate = val_loader = None
+    if experiment.data.val is not None and not options.no_validate:
+        val_set = build.build_dataset(experiment.data.val)
+        if not options.no_check and distributed.is_main():
+            facts += check_before_training("val data", val_set)
+        val_loader = build.build_split_loader(val_set, experiment.data.val, detector, seed=seed, training=False)
+        if experiment.val_metrics:
+            metrics = build.build_metrics(experiment.val_metrics, val_set)
+            amp = experiment.optimizer.amp if experiment.optimizer is not None else None
+            predict = build.predictor(detector, device, AMP[amp] if amp else None)
+
+            def evaluate(epoch: int) -> dict[str, float]:
+                return build.evaluate(predict, val_loader, metrics)
+
+    facts.append(("ready", f"in {time.perf_counter() - began:.1f} s"))
+    return Runner(
+        experiment,
+        detector=detector,
+        train_loader=train_loader,
+        work_dir=str(experiment.runtime.work_dir),
+        device=device,
+        evaluate=evaluate,
+        val_loader=val_loader,
+        config_text=dump_python(load_config(options.config, options.cfg_options)),
+        classes=experiment.classes,
+        palette=[color[::-1] for color in class_colors(len(experiment.classes))],
+        facts=facts,
+        environment=collect_environment(),
+        minutes=10.0,
+    )
