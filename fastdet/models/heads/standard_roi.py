@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdet.models.heads.bbox import BBoxOutput
+from fastdet.models.readable import is_readable
 from fastdet.registry import HEADS
 
 Extractor = Callable[[Sequence[Tensor], Tensor], Tensor]
@@ -86,15 +87,10 @@ class StandardRoIHead(nn.Module):
         batch, slots = valid.shape
         image = torch.arange(batch, device=boxes.device, dtype=torch.float32)[:, None, None].expand(-1, slots, 1)
         rois, present = torch.cat([image, boxes.float()], dim=2).flatten(0, 1), valid.flatten()  # [R, 5], [R]
-        if self.trims_on_cpu and _is_readable(valid):
+        if self.trims_on_cpu and is_readable(valid):
             rows = present.nonzero()[:, 0]
             found = run(rois[rows], present[rows])
             results = tuple(f.new_zeros(len(present), *f.shape[1:]).index_copy(0, rows, f) for f in found)
         else:
             results = run(rois, present)
         return tuple(r.unflatten(0, (batch, slots)) for r in results)
-
-
-def _is_readable(values: Tensor) -> bool:
-    """Whether the host can look at the values without waiting: a plain CPU tensor, not a fake or traced one."""
-    return type(values) is Tensor and values.device.type == "cpu" and not torch.compiler.is_compiling()

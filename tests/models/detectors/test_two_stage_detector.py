@@ -19,7 +19,7 @@ from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.layers.norm import batch_norm
 from fastdet.models.losses import L1Loss, MaskLoss, SigmoidLoss, SoftmaxLoss
 from fastdet.models.necks import FPN
-from fastdet.models.postprocess.dense import DensePostprocess
+from fastdet.models.postprocess.dense import ProposalPostprocess
 from fastdet.models.postprocess.roi import RoIPostprocess
 from fastdet.models.preprocess import Preprocess
 from fastdet.models.priors import AnchorGenerator
@@ -36,11 +36,11 @@ def make_detector(masks=True):
     rpn = DenseStage(
         AnchorGenerator((*STRIDES, 64), (0.5, 1.0, 2.0), scales=(4,)),
         DeltaXYWHBBoxCoder(),
-        DensePostprocess(20, 0.7, nms_pre=100, groups="level"),
+        ProposalPostprocess(20, 0.7, nms_pre=100),
         assigner=MaxIoUAssigner(0.7, 0.3, min_pos_iou=0.3),
         sampler=RandomSampler(32, 0.5, add_gt_as_proposals=False),
         criterion=AnchorCriterion(SigmoidLoss(), L1Loss(), class_agnostic=True, prefix="rpn_"),
-        train_postprocess=DensePostprocess(40, 0.7, nms_pre=200, groups="level"),
+        train_postprocess=ProposalPostprocess(40, 0.7, nms_pre=200),
     )
     head = StandardRoIHead(
         SingleRoIExtractor(STRIDES),

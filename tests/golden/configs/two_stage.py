@@ -1,0 +1,132 @@
+"""Models of the two-stage goldens, in the text dialect that users write."""
+
+from typing import Any
+
+Model = dict[str, Any]
+
+
+def _coder(*stds: float) -> Model:
+    return dict(type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=list(stds))
+
+
+def _extractor(output_size: int) -> Model:
+    return dict(
+        type="SingleRoIExtractor",
+        roi_layer=dict(type="RoIAlign", output_size=output_size, sampling_ratio=0),
+        out_channels=256,
+        featmap_strides=[4, 8, 16, 32],
+    )
+
+
+def _assigner(pos: float, neg: float, low: float, match_low_quality: bool) -> Model:
+    return dict(
+        type="MaxIoUAssigner",
+        pos_iou_thr=pos,
+        neg_iou_thr=neg,
+        min_pos_iou=low,
+        match_low_quality=match_low_quality,
+        ignore_iof_thr=-1,
+    )
+
+
+def _proposals(nms_pre: int) -> Model:
+    return dict(nms_pre=nms_pre, max_per_img=1000, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0)
+
+
+def faster_rcnn(depth: int, in_channels: list[int]) -> Model:
+    """Faster R-CNN with a pytorch-style ResNet and FPN, 80 classes."""
+    return dict(
+        type="FasterRCNN",
+        data_preprocessor=dict(
+            type="DetDataPreprocessor",
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            bgr_to_rgb=True,
+            pad_size_divisor=32,
+        ),
+        backbone=dict(
+            type="ResNet",
+            depth=depth,
+            num_stages=4,
+            out_indices=(0, 1, 2, 3),
+            frozen_stages=1,
+            norm_cfg=dict(type="BN", requires_grad=True),
+            norm_eval=True,
+            style="pytorch",
+        ),
+        neck=dict(type="FPN", in_channels=in_channels, out_channels=256, num_outs=5),
+        rpn_head=dict(
+            type="RPNHead",
+            in_channels=256,
+            feat_channels=256,
+            anchor_generator=dict(
+                type="AnchorGenerator", scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]
+            ),
+            bbox_coder=_coder(1.0, 1.0, 1.0, 1.0),
+            loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
+            loss_bbox=dict(type="L1Loss", loss_weight=1.0),
+        ),
+        roi_head=dict(
+            type="StandardRoIHead",
+            bbox_roi_extractor=_extractor(7),
+            bbox_head=dict(
+                type="Shared2FCBBoxHead",
+                in_channels=256,
+                fc_out_channels=1024,
+                roi_feat_size=7,
+                num_classes=80,
+                bbox_coder=_coder(0.1, 0.1, 0.2, 0.2),
+                reg_class_agnostic=False,
+                loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
+                loss_bbox=dict(type="L1Loss", loss_weight=1.0),
+            ),
+        ),
+        train_cfg=dict(
+            rpn=dict(
+                assigner=_assigner(0.7, 0.3, 0.3, True),
+                sampler=dict(type="RandomSampler", num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
+                allowed_border=-1,
+                pos_weight=-1,
+                debug=False,
+            ),
+            rpn_proposal=_proposals(2000),
+            rcnn=dict(
+                assigner=_assigner(0.5, 0.5, 0.5, False),
+                sampler=dict(type="RandomSampler", num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
+                pos_weight=-1,
+                debug=False,
+            ),
+        ),
+        test_cfg=dict(
+            rpn=_proposals(1000),
+            rcnn=dict(score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100),
+        ),
+    )
+
+
+def mask_rcnn(depth: int, in_channels: list[int]) -> Model:
+    """Mask R-CNN: the same with a mask branch, and proposals that also take their best object below the threshold."""
+    model = faster_rcnn(depth, in_channels)
+    model["type"] = "MaskRCNN"
+    model["data_preprocessor"]["pad_mask"] = True
+    model["roi_head"]["mask_roi_extractor"] = _extractor(14)
+    model["roi_head"]["mask_head"] = dict(
+        type="FCNMaskHead",
+        num_convs=4,
+        in_channels=256,
+        conv_out_channels=256,
+        num_classes=80,
+        loss_mask=dict(type="CrossEntropyLoss", use_mask=True, loss_weight=1.0),
+    )
+    model["train_cfg"]["rcnn"] |= dict(assigner=_assigner(0.5, 0.5, 0.5, True), mask_size=28)
+    model["test_cfg"]["rcnn"]["mask_thr_binary"] = 0.5
+    return model
+
+
+R18, R50 = [64, 128, 256, 512], [256, 512, 1024, 2048]
+
+MODELS: dict[str, Model] = {
+    "faster_rcnn__faster-rcnn_r50_fpn_1x_coco": faster_rcnn(50, R50),
+    "faster_rcnn__faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco": faster_rcnn(18, R18),
+    "mask_rcnn__mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco": mask_rcnn(18, R18),
+}
