@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastdet.config.schema import Runtime
 from fastdet.engine import distributed
 from fastdet.engine.state import TrainState
 from fastdet.utils.errors import CheckpointError, FastdetError
@@ -45,8 +46,12 @@ def read_file(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if the file is missing, cut off, or holds more than plain tensors and values.
     """
+    return _load(path, mmap=False)
+
+
+def _load(path: Path, *, mmap: bool) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as problem:
@@ -70,6 +75,26 @@ def find_last(work_dir: Path) -> Path | None:
         if path.is_file():
             return path
     raise CheckpointError(f"{note} names {named}, which does not exist\n  give the checkpoint: --resume PATH")
+
+
+def checkpoint_to_resume(runtime: Runtime, work_dir: Path) -> Path | None:
+    """The file that a run with these settings continues from; None if it starts anew."""
+    if not runtime.resume:
+        return None
+    return find_last(work_dir) if runtime.load_from is None else Path(runtime.load_from)
+
+
+def resumed_seed(runtime: Runtime, work_dir: Path) -> int | None:
+    """The seed of the run that is to be continued, which its data loader needs as well; None if there is none.
+
+    Only the index of the file is read, not its weights.
+    """
+    path = checkpoint_to_resume(runtime, work_dir)
+    if path is None:
+        return None
+    content = _load(path, mmap=True)
+    seed = content.get("rng", content.get("meta", {})).get("seed")
+    return None if seed is None else int(seed)
 
 
 def point_last(path: Path) -> None:

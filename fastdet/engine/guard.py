@@ -18,8 +18,8 @@ from fastdet.engine.state import TrainState
 from fastdet.structures import Batch
 from fastdet.utils.errors import FastdetError
 
-BAD, STOP, SAVE, BAD_HERE, NORM = range(5)
-AGREED = 3  # the entries that are the maximum over all processes
+BAD, BAD_LOSS, STOP, SAVE, BAD_LOSS_HERE, NORM = range(6)
+AGREED = 4  # the entries that are the maximum over all processes
 
 
 class Diverged(FastdetError):
@@ -80,15 +80,15 @@ class Guard:
         Raises:
             Diverged: if this step was bad, or with deferred reading the one before. So nothing is applied after it.
         """
-        finite = torch.isfinite(total.detach())
+        bad_loss = (~torch.isfinite(total.detach())).float().reshape(1)
+        bad = bad_loss
         if norm is not None and not state.scaler.enabled:
-            finite = finite & torch.isfinite(norm)
-        bad = (~finite).float().reshape(1)
-        shown_norm = torch.full_like(bad, math.nan) if norm is None else norm.detach().float().reshape(1)
+            bad = torch.maximum(bad, (~torch.isfinite(norm)).float())
+        shown_norm = torch.full_like(bad, -1.0) if norm is None else norm.detach().float().reshape(1)
         wishes = torch.tensor([float(stop), float(save)])
         if state.device.type == "cuda":
             wishes = wishes.pin_memory().to(state.device, non_blocking=True)
-        ballot = torch.cat([bad, wishes, bad, shown_norm])
+        ballot = torch.cat([bad, bad_loss, wishes, bad_loss, shown_norm])
         distributed.maximum_(ballot[:AGREED])
         must_skip = ballot[BAD]
         arrived = None
@@ -118,17 +118,17 @@ class Guard:
     def _read(self, state: TrainState, record: _Record) -> None:
         if record.arrived is not None:
             record.arrived.synchronize()
-        bad, stop, save, bad_here, norm = record.ballot.tolist()
+        bad, bad_loss, stop, save, bad_loss_here, norm = record.ballot.tolist()
         if bad:
-            raise Diverged(self._report(state, record, bool(bad_here), norm))
+            raise Diverged(self._report(state, record, is_elsewhere=bad_loss > bad_loss_here, norm=norm))
         self.stop, self.save = max(self.stop, int(stop)), self.save or bool(save)
-        if not math.isnan(norm):
+        if math.isfinite(norm) and norm >= 0:
             self._previous_norm = (record.step + 1, norm)
 
-    def _report(self, state: TrainState, record: _Record, bad_here: bool, norm: float) -> str:
+    def _report(self, state: TrainState, record: _Record, *, is_elsewhere: bool, norm: float) -> str:
         rank = distributed.get_rank()
         place = f"epoch {record.epoch + 1}, iteration {record.batch_index + 1} (step {record.step + 1}, rank {rank})"
-        if not bad_here:
+        if is_elsewhere:
             return f"the loss of another process became NaN or infinite at {place}; see its message"
         values = {name: float(value) for name, value in record.values.items()}
         wrong = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]

@@ -86,7 +86,8 @@ def train_step(state: TrainState, batch: Batch, parts: Parts) -> None:
             losses = state.losses(batch, state.generator)
         total = total_loss(losses)
         if state.scaler.enabled:
-            total = torch.where(torch.isfinite(total), total, total * torch.nan)
+            # A bad loss must give bad gradients, which the scaler skips; a factor of 1 changes no good one.
+            total = total * torch.where(torch.isfinite(total.detach()), 1.0, torch.nan)
         state.scaler.backward(total / state.accumulation.divisor(state.step))
     state.log_values = {
         "loss": total.detach(),
@@ -134,7 +135,7 @@ def validate_if_due(state: TrainState, parts: Parts) -> None:
     """Validates after the loop's interval and at its end, once for a position."""
     loop = parts.loop
     count = state.epoch if loop.unit == "epoch" else state.step
-    due = count >= max(loop.val_begin, 1) and (count % loop.val_interval == 0 or count >= loop.length)
+    due = count >= max(loop.val_begin, 1) and (count % interval_at(loop, count) == 0 or count >= loop.length)
     if not due or state.evaluated_step == state.step or (parts.evaluate is None and parts.loss_loader is None):
         return
     parts.progress.stop()
@@ -148,6 +149,18 @@ def validate_if_due(state: TrainState, parts: Parts) -> None:
     parts.log.after_validation(state, batches=parts.val_batches, note=f"saved {best.name}" if best else "")
     if loop.unit == "iter" and not state.is_finished:
         show_bar(state, parts)
+
+
+def interval_at(loop: Loop, count: int) -> int:
+    """The validation interval after `count` finished units; a dynamic one holds from the unit before its begin on.
+
+    That is MMEngine's rule, which asks for the unit that comes next.
+    """
+    interval = loop.val_interval
+    for begin, dynamic in sorted(loop.dynamic_intervals):
+        if begin <= count + 1:
+            interval = dynamic
+    return interval
 
 
 def stop_or_save_position(state: TrainState, parts: Parts) -> None:

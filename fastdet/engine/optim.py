@@ -110,7 +110,7 @@ class Scaler:
     def __init__(self, section: Optimizer, device: torch.device) -> None:
         self.fixed = None if section.loss_scale == "dynamic" else float(section.loss_scale)
         self.enabled = section.amp == "fp16"
-        initial = 2.0**16 if self.fixed is None else self.fixed
+        initial = section.initial_loss_scale if self.fixed is None else self.fixed
         self.scaler = torch.amp.GradScaler(device.type, init_scale=initial, enabled=self.enabled)
 
     def backward(self, loss: Tensor) -> None:

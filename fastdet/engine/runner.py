@@ -16,7 +16,7 @@ from torch import nn
 import fastdet
 from fastdet.config.schema import Experiment
 from fastdet.engine import distributed
-from fastdet.engine.checkpoint import find_last, read_file, restore
+from fastdet.engine.checkpoint import checkpoint_to_resume, read_file, restore
 from fastdet.engine.ema import Ema
 from fastdet.engine.guard import Guard, can_skip_on_device
 from fastdet.engine.hooks import Hook, build_hooks
@@ -229,19 +229,15 @@ class Runner:
         runtime, state = self.experiment.runtime, self.state
         if not runtime.resume:
             return ""
-        found = str(find_last(state.work_dir) or "") if runtime.load_from is None else runtime.load_from
-        path = distributed.broadcast_object(found)
-        if not path:
+        path = distributed.broadcast_object(checkpoint_to_resume(runtime, state.work_dir))
+        if path is None:
             return f"nothing to resume in {state.work_dir}: starting anew"
-        content = self._read_checkpoint(Path(path))
-        saver.load_runtime_info(restore(state, content, Path(path)), state, Path(path))
-        saved_seed = content.get("rng", content["meta"]).get("seed")
-        note = ""
-        if saved_seed is not None:
-            if runtime.seed is not None and runtime.seed != saved_seed:
-                note = f"; its seed {saved_seed} replaces {runtime.seed}"
-            state.seed = self.seed = int(saved_seed)
-        note += self._fit_position(content)
+        content = self._read_checkpoint(path)
+        saver.load_runtime_info(restore(state, content, path), state, path)
+        seed = content.get("rng", content["meta"]).get("seed")
+        note = self._fit_position(content)
+        if seed is not None and seed != state.seed:
+            note += f"; its seed was {seed}, now {state.seed}: not bit for bit the same run"
         return f"{path}: continuing after epoch {state.epoch}, batch {state.batch} of the next, step {state.step}{note}"
 
     def _fit_position(self, content: Mapping[str, Any]) -> str:
