@@ -5,10 +5,8 @@ Pickles are read by an unpickler that knows arrays, tensors and plain containers
 
 import io
 import json
-import os
 import pickle
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import torch
 
 from fastdet.structures.packed import PackedResult, Rle
 from fastdet.utils.errors import DataError
+from fastdet.utils.files import replacing, write_text
 
 
 def box_rows(results: Iterable[PackedResult], category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -64,7 +63,8 @@ def _numbers(result: PackedResult) -> tuple[list[float], list[int]]:
 
 def write_json(path: str | Path, value: Any) -> Path:
     """Writes a JSON file beside its place and renames it; makes the folder if needed."""
-    return _replace(path, lambda file: file.write(json.dumps(value).encode()))
+    write_text(path, json.dumps(value))
+    return Path(path)
 
 
 def save_results(results: Iterable[PackedResult], path: str | Path) -> Path:
@@ -80,7 +80,9 @@ def save_results(results: Iterable[PackedResult], path: str | Path) -> Path:
     if Path(path).suffix not in (".pkl", ".pickle"):
         raise ValueError(f"--out must end in .pkl or .pickle, not {str(path)!r}")
     entries = [_entry(result) for result in results]
-    return _replace(path, lambda file: pickle.dump(entries, file, protocol=4))
+    with replacing(path) as file:
+        pickle.dump(entries, file, protocol=4)
+    return Path(path)
 
 
 def _entry(result: PackedResult) -> dict[str, Any]:
@@ -194,25 +196,3 @@ class _RestrictedUnpickler(pickle.Unpickler):
             f"it holds a {module}.{name}, which is neither an array, a tensor nor a plain container; "
             "only files of trusted origin should be converted by other means"
         )
-
-
-def _replace(path: str | Path, write: Callable[[Any], object]) -> Path:
-    """Calls `write` with a temporary file in the same folder, then renames it to `path`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

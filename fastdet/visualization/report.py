@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from fastdet.structures import ImageRecord
 from fastdet.structures.packed import PackedResult
 from fastdet.structures.precision import PrecisionRecall
+from fastdet.utils.files import write_text
 from fastdet.visualization import page
 from fastdet.visualization.analysis import (
     ClassFigures,
@@ -116,8 +116,8 @@ def write_report(
         wrong = [mistakes(match, score_threshold) for match in matches]
         report.sections.append(_confusion_section(report, matches, wrong, classes, score_threshold))
         report.sections.append(_wall_section(report, matches, wrong, classes, score_threshold, max_pictures))
-    _write(path, page.page(title, _subtitle(matches, classes), report.sections))
-    _write(path.with_suffix(".json"), json.dumps(report.data, indent=1) + "\n")
+    write_text(path, page.page(title, _subtitle(matches, classes), report.sections))
+    write_text(path.with_suffix(".json"), json.dumps(report.data, indent=1) + "\n")
     return path
 
 
@@ -364,11 +364,3 @@ def _plain(values: Sequence[float]) -> list[float | None]:
 
 def _plain_values(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes beside the place and renames, so that no half page is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
