@@ -16,8 +16,6 @@ PAIRS_AT_ONCE = 1 << 26
 """How many IoU values are held at a time: 256 MB in float32, beside a few temporaries of that size. Batches with more
 pairs are worked through in slices of the object slots; the slicing depends on shapes alone."""
 
-_NO_OBJECT = -2.0  # below the -1 of candidates inside ignored regions, so that padded slots never win
-
 
 @ASSIGNERS.register()
 class MaxIoUAssigner:
@@ -76,28 +74,29 @@ class MaxIoUAssigner:
             candidates: bool [B, P]; boxes outside it are IGNORE and count nowhere (None: all take part).
         """
         boxes = boxes.float()
-        batch, num_slots = targets.boxes.shape[:2]
-        num_boxes = boxes.shape[-2]
-        shape = (batch, num_boxes)
+        if candidates is not None:
+            boxes = torch.where(candidates[..., None], boxes, 0.0)  # an empty box overlaps with nothing
+        objects = torch.where(targets.valid[..., None], targets.boxes, 0.0)
+        batch, num_slots = objects.shape[:2]
+        shape = (batch, boxes.shape[-2])
         out = self._blocked(boxes, targets)  # [B, P]
-        best = boxes.new_full(shape, _NO_OBJECT)
+        best = boxes.new_full(shape, -1.0)
         best_index = torch.zeros(shape, dtype=torch.int64, device=boxes.device)
         forced = torch.full(shape, BACKGROUND, dtype=torch.int64, device=boxes.device)
-        step = max(1, PAIRS_AT_ONCE // max(1, batch * num_boxes))
-        for start in range(0, num_slots if num_boxes else 0, step):
+        step = max(1, PAIRS_AT_ONCE // max(1, batch * shape[1]))
+        for start in range(0, num_slots if shape[1] else 0, step):
             stop = min(start + step, num_slots)
-            overlaps = _overlaps(targets.boxes[:, start:stop], boxes)  # [B, m, P]
+            overlaps = _overlaps(objects[:, start:stop], boxes)  # [B, m, P], 0 for padded slots
             if out is not None:
                 overlaps = torch.where(out[:, None], -1.0, overlaps)
-            if candidates is not None:
-                overlaps = torch.where(candidates[:, None], overlaps, _NO_OBJECT)
-            overlaps = torch.where(targets.valid[:, start:stop, None], overlaps, _NO_OBJECT)
             slice_best, slice_index = overlaps.max(dim=1)
             better = slice_best > best  # ties stay with the earlier object
             best_index = torch.where(better, slice_index + start, best_index)
             best = torch.where(better, slice_best, best)
             if self.match_low_quality:
-                forced = torch.maximum(forced, self._low_quality(overlaps, targets.valid[:, start:stop], start))
+                slots = torch.arange(start, stop, device=boxes.device)
+                taken = self._low_quality(overlaps, targets.valid[:, start:stop], candidates)
+                forced = torch.maximum(forced, torch.where(taken, slots[:, None], BACKGROUND).amax(dim=1))
         low, high = self.neg_iou_range
         gt_index = torch.full(shape, IGNORE, dtype=torch.int64, device=boxes.device)
         gt_index = gt_index.masked_fill((best >= max(low, 0.0)) & (best < high), BACKGROUND)
@@ -111,16 +110,16 @@ class MaxIoUAssigner:
             best = best.masked_fill(~candidates, 0.0)
         return Assignment(gt_index, best)
 
-    def _low_quality(self, overlaps: Tensor, valid: Tensor, start: int) -> Tensor:
-        """Step 4 on [B, m, P]: the last object that insists on each candidate, or -1; [B, P]."""
-        gt_best, gt_best_index = overlaps.max(dim=2)  # [B, m]
-        insists = valid & (gt_best >= self.min_pos_iou)
+    def _low_quality(self, overlaps: Tensor, valid: Tensor, candidates: Tensor | None) -> Tensor:
+        """Which candidates each object insists on in step 4, from overlaps [B, m, P]: bool [B, m, P]."""
         if self.gt_max_assign_all:
+            gt_best = overlaps.amax(dim=2)  # [B, m]
             taken = overlaps == gt_best[..., None]
         else:
-            taken = torch.arange(overlaps.shape[2], device=overlaps.device) == gt_best_index[..., None]
-        slots = torch.arange(start, start + overlaps.shape[1], device=overlaps.device)
-        return torch.where(taken & insists[..., None], slots[:, None], BACKGROUND).amax(dim=1)
+            allowed = overlaps if candidates is None else torch.where(candidates[:, None], overlaps, -1.0)
+            gt_best, first = allowed.max(dim=2)
+            taken = torch.arange(overlaps.shape[2], device=overlaps.device) == first[..., None]
+        return taken & (valid & (gt_best >= self.min_pos_iou))[..., None]
 
     def _blocked(self, boxes: Tensor, targets: Targets) -> Tensor | None:
         """Candidates inside ignored objects, bool [B, P]; None where nothing can be ignored."""

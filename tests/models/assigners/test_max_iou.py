@@ -68,6 +68,15 @@ def test_excluded_candidates_neither_match_nor_compete() -> None:
     assert assignment.gt_index.tolist() == [[IGNORE, IGNORE, 0, BACKGROUND]]
 
 
+def test_an_object_without_overlap_takes_candidates_only() -> None:
+    targets = make_targets([[[80, 80, 90, 90]]])
+    candidates = torch.tensor([[False, True, True, False]])
+    everything = MaxIoUAssigner(0.7, 0.3)(BOXES, targets, candidates=candidates)
+    assert everything.gt_index.tolist() == [[IGNORE, 0, 0, IGNORE]]
+    first = MaxIoUAssigner(0.7, 0.3, gt_max_assign_all=False)(BOXES, targets, candidates=candidates)
+    assert first.gt_index.tolist() == [[IGNORE, 0, BACKGROUND, IGNORE]]
+
+
 def test_no_candidates_and_no_slots_are_fine() -> None:
     assigner = MaxIoUAssigner(0.5, 0.5)
     assert assigner(torch.zeros(0, 4), make_targets([[[0, 0, 1, 1]]])).gt_index.shape == (1, 0)
