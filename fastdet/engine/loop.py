@@ -18,6 +18,7 @@ from fastdet.engine.saver import Saver
 from fastdet.engine.state import Loader, TrainState, total_loss
 from fastdet.engine.validation import Evaluate, validate
 from fastdet.structures import Batch
+from fastdet.utils.logging import FILE_ONLY
 from fastdet.utils.seed import derive_seed, seed_everything
 
 
@@ -126,7 +127,7 @@ def save_and_validate(state: TrainState, parts: Parts, unit: Literal["epoch", "i
     """What is due at the end of an iteration or epoch: first the checkpoint, so that validation cannot lose it."""
     if parts.saver.is_due(state, unit):
         path = parts.saver.save(state)
-        state.logger.info(f"Saved checkpoint {path.name}")
+        state.logger.info(f"Saved checkpoint {path.name}", extra=FILE_ONLY)
     if parts.loop.unit == unit:
         validate_if_due(state, parts)
 

@@ -10,6 +10,9 @@ from rich.progress import Progress as RichProgress
 
 from fastdet.utils.logging import line_writer
 
+WIDE = 120
+"""Columns from which the bar shows every loss; the usual 80 hold the total alone."""
+
 
 class Progress:
     """One bar an epoch, or one for a run measured in iterations.
@@ -47,7 +50,7 @@ class Progress:
         self.stop()
         self._bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=20 if self._console.width >= WIDE else 10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             console=self._console,
@@ -68,9 +71,11 @@ class Progress:
         if self._bar is None:
             return
         losses = [f"{name.removeprefix('loss_')} {value:.3f}" for name, value in means.items() if "loss" in name]
-        figures = f"{seconds:.2f} s/it (data {data_seconds:.2f})  {' '.join(losses[:5])}  lr {lr:.4g}  eta {eta}"
-        self._summary = figures
-        self._bar.update(self._bar.task_ids[0], figures=figures)
+        ends = f"lr {lr:.4g}  eta {eta}"
+        self._summary = f"{seconds:.2f} s/it (data {data_seconds:.2f})  {' '.join(losses)}  {ends}"
+        short = f"{seconds:.2f} s/it  {losses[0]}  {ends}"
+        is_wide = self._bar.console.width >= WIDE
+        self._bar.update(self._bar.task_ids[0], figures=self._summary if is_wide else short)
 
     def stop(self) -> None:
         """Takes the bar away and leaves its last figures as a line."""

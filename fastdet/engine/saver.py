@@ -11,6 +11,7 @@ from fastdet.engine.checkpoint import pack, point_last, write_file
 from fastdet.engine.guard import Guard
 from fastdet.engine.state import TIMES, TrainState
 from fastdet.utils.errors import ConfigError
+from fastdet.utils.logging import FILE_ONLY
 
 POSITION = "resume.pth"
 """The one file for checkpoints that are due to a signal or to time; the next regular one replaces it."""
@@ -127,7 +128,8 @@ class Saver:
         if self._last_saved is not None and self.has_saved(state):
             self._write(state, self._last_saved[1], with_optimizer=self._section.save_optimizer)
         state.logger.info(
-            f"The best checkpoint with {score:0.4f} {metric} at {number} {unit} is saved to {self.best_path.name}."
+            f"The best checkpoint with {score:0.4f} {metric} at {number} {unit} is saved to {self.best_path.name}.",
+            extra=FILE_ONLY,
         )
         return self.best_path
 
