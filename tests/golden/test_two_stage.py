@@ -61,3 +61,9 @@ def test_slots_without_a_roi_change_nothing() -> None:
     detector.roi_head.trims_on_cpu = True
     assert loss_error(golden, values) <= golden.loss_tolerance
     assert gradient_error(golden, norms) <= golden.gradient_tolerance
+
+
+def test_channels_last_gives_the_same_detections() -> None:
+    name = "faster_rcnn__faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco"
+    golden, detector = Golden.load(name), build_filled(MODELS[name]).to(memory_format=torch.channels_last)
+    assert lowest_match(golden, predict(detector, golden)) >= golden.least_matched
