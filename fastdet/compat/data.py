@@ -7,7 +7,7 @@ from typing import Any
 
 from fastdet.config.configdict import ConfigDict
 from fastdet.config.schema import Data, DataSplit
-from fastdet.registry import Spec
+from fastdet.registry import FrozenDict, Spec
 from fastdet.utils.errors import ConfigError
 
 from .dialect import Section, at, name_of, place_of, spec
@@ -157,7 +157,11 @@ def _leaf(node: ConfigDict, kind: str, training: bool) -> Spec:
     pipeline = section.take("pipeline", [])
     values["transforms"] = transforms(pipeline, f"{kind}.pipeline", training=training and not test_mode)
     values.update(section.left())
-    return spec(kind, values, node)
+    result = spec(kind, values, node)
+    if isinstance(filters, ConfigDict):
+        places = {key: place for key in filters if key in values and (place := filters.place(key))}
+        result = replace(result, arg_sources=FrozenDict({**result.arg_sources, **places}))
+    return result
 
 
 def _file(section: Section, root: str) -> Any:

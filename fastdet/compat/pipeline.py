@@ -93,17 +93,18 @@ def transform(node: ConfigDict) -> Spec:
     section.skip("type")
     defaults = TRANSFORMS[kind]
     values: dict[str, Any] = {}
-    for key, default in defaults.items():
+    for key in defaults:
         if key in section:
             values[key] = section.take(key)
         elif key in IMPLIED.get(kind, {}):
             values[key] = IMPLIED[kind][key]
-        elif default is REQUIRED:
-            raise ConfigError(f"{kind} needs the argument {key!r}{at(place_of(node))}")
         section.take(key)
     if kind in FORWARDING and values.get("resize_type", "Resize") != "Resize":
         values.update({k: section.take(k) for k in section.left()})
     section.finish()
+    for key, default in defaults.items():
+        if default is REQUIRED and key not in values:
+            raise ConfigError(f"{kind} needs the argument {key!r}{at(place_of(node))}")
     if kind == "Pad" and isinstance(values.get("pad_val"), int | float):
         values["pad_val"] = {"img": values["pad_val"], "seg": 255}
     if kind == "RandomFlip" and isinstance(values.get("direction"), list | tuple) and len(values["direction"]) == 1:

@@ -78,7 +78,9 @@ def _upgrade(node: ConfigDict, is_old: bool) -> list[ConfigDict]:
     if kind == "RandomFlip":
         if "flip_ratio" in node:
             rename(node, "flip_ratio", "prob")
-        return [node] if node.get("prob") is not None else []
+        # Without a probability it never flips; a node with further keys is kept, for their check.
+        is_idle = node.get("prob") is None and not set(node) - {"type", "prob", "direction"}
+        return [] if is_idle else [node]
     if kind == "AutoAugment":
         policies = [
             upgrade_pipeline(policy, is_old=is_old, name="AutoAugment.policies") for policy in node.get("policies", [])
