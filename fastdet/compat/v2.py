@@ -9,7 +9,7 @@ from fastdet.config.merge import merge
 from fastdet.registry import Source
 
 from .dialect import derived, name_of, warn
-from .v2_data import SPLITS, join_paths, split_loaders, upgrade_dataset
+from .v2_data import SPLITS, join_paths, joined, split_loaders, upgrade_dataset
 from .v2_model import is_loop, move_settings, upgrade_model
 from .v2_preprocess import Folded, fold, write_preprocessor
 from .v2_runtime import checkpoints, custom_hooks, environment, evaluators, logger, randomness
@@ -121,17 +121,30 @@ def _data(cfg: ConfigDict, mixer: _Mixer) -> None:
             key = f"{split}_dataloader"
             if loader and ("dataset" in loader or cfg.get(key) is not None):
                 mixer.lay(key, loader, ("data",), defaults=LOADER_DEFAULTS[split], join=_over_loader)
-    evaluation = cfg.get("evaluation")
     for split in ("val", "test"):
-        target, loader = f"{split}_evaluator", cfg.get(f"{split}_dataloader")
-        if cfg.get(target) is None and loader is not None and "data" in cfg:
-            evaluator = evaluators(evaluation, loader["dataset"])
-            cfg.put(target, evaluator, cfg.place("evaluation") or cfg.place("data"))
-        elif isinstance(evaluation, ConfigDict):
-            metric = ConfigDict({k: evaluation[k] for k in METRIC_KEYS if k in evaluation})
-            metric.source = evaluation.source
-            if metric:
-                mixer.lay(target, metric, ("evaluation",))
+        _evaluator(cfg, mixer, split)
+
+
+def _evaluator(cfg: ConfigDict, mixer: _Mixer, split: str) -> None:
+    """The evaluator of a 2.x dataset, or what `evaluation` and `data` change in a 3.x one."""
+    evaluation, loader = cfg.get("evaluation"), cfg.get(f"{split}_dataloader")
+    target = f"{split}_evaluator"
+    there = cfg.get(target)
+    if there is None:
+        if "data" in cfg and loader is not None:
+            source = cfg.place("evaluation") or cfg.place("data")
+            cfg.put(target, evaluators(evaluation, loader["dataset"]), source)
+        return
+    if isinstance(evaluation, ConfigDict):
+        change = derived(evaluation, **{key: evaluation[key] for key in METRIC_KEYS if key in evaluation})
+        if change:
+            mixer.lay(target, change, ("evaluation",))
+    dataset = (cfg.get("data") or {}).get(split)
+    if isinstance(there, ConfigDict) and "ann_file" in there and isinstance(dataset, ConfigDict) and loader is not None:
+        path = loader["dataset"].get("ann_file")
+        if "ann_file" in dataset and isinstance(path, str):
+            file = joined(loader["dataset"].get("data_root"), path)
+            mixer.lay(target, derived(dataset, "ann_file", ann_file=file), ("data",))
 
 
 def _over_loader(there: ConfigDict, loader: ConfigDict) -> ConfigDict:

@@ -96,13 +96,13 @@ def write_preprocessor(model: ConfigDict, train: list[Folded], tests: list[Folde
             f"Pad(size=...) after Normalize is supported in all training pipelines or none{at(first.source)}\n"
             "  in a test pipeline use Pad(size_divisor=...)"
         )
-    divisors = {f.divisor for f in everything if f.size is None}
-    if len(divisors) > 1 and not all(f.divisor or f.is_padded for f in train):
+    divisors = {f.divisor or 1 for f in everything if f.size is None and (f.divisor or not f.is_padded)}
+    if len(divisors) > 1:
         raise UnsupportedConfig(
-            f"two pipelines pad to different multiples: {sorted(d or 1 for d in divisors)}{at(first.source)}\n"
+            f"two pipelines pad to different multiples: {sorted(divisors)}{at(first.source)}\n"
             "  fastdet pads batches in one way: use one Pad(size_divisor=...)"
         )
-    divisor = next((f.divisor for f in [*tests, *train] if f.divisor), None)
+    divisor = max(divisors, default=1)
     values: dict[str, Any] = {"mean": first.mean, "std": first.std, "bgr_to_rgb": first.to_rgb}
     old = model.get("data_preprocessor")
     if isinstance(old, ConfigDict) and old.get("mean") is not None:
@@ -114,7 +114,7 @@ def write_preprocessor(model: ConfigDict, train: list[Folded], tests: list[Folde
     node.source = first.source
     for key, value in values.items():
         node.put(key, value, first.source)
-    node.put("pad_size_divisor", divisor or 1, first.source)
+    node.put("pad_size_divisor", divisor, first.source)
     if any(f.with_mask for f in everything):
         node.put("pad_mask", True, first.source)
     if train and train[0].size is not None:
