@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 
 
-def box_iou_exceeds(a: Tensor, b: Tensor, threshold: float) -> bool:
-    """Whether two boxes [4] overlap by more than the threshold; False for NaN, inverted boxes are empty."""
-    if bool(torch.isnan(a).any()) or bool(torch.isnan(b).any()):
-        return False
-    area_a = (a[2:] - a[:2]).clamp(min=0).prod()
-    area_b = (b[2:] - b[:2]).clamp(min=0).prod()
-    inter = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0).prod()
-    return bool(inter > torch.tensor(threshold, dtype=a.dtype) * ((area_a + area_b) - inter))
+def overlaps(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Which of boxes [N, 4] overlap by more than the threshold, bool [N, N]; NaN never, inverted boxes are empty."""
+    area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
+    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    inter = (high - low).clamp(min=0).prod(dim=2)
+    union = (area[:, None] + area[None, :]) - inter
+    return inter > torch.tensor(iou_threshold, dtype=boxes.dtype) * union
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
     """Greedy: each box, by descending score, is kept unless a kept box of its group overlaps it."""
-    rank = torch.where(torch.isnan(scores), -math.inf, scores)
-    # NaN scores sort behind -inf, so that the order is total: ties keep the lower index first.
-    order = sorted(range(len(scores)), key=lambda i: (-float(rank[i]), bool(torch.isnan(scores[i])), i))
+    rivals = (overlaps(boxes, iou_threshold) & (groups[:, None] == groups[None, :])).tolist()
+    rank = torch.where(torch.isnan(scores), -math.inf, scores).tolist()
+    # Ties keep the lower index first, NaN scores come last, behind -inf.
+    order = sorted(range(len(rank)), key=lambda i: (-rank[i], bool(torch.isnan(scores[i])), i))
     kept: list[int] = []
     for i in order:
-        rivals = (j for j in kept if groups[j] == groups[i])
-        if not any(box_iou_exceeds(boxes[j], boxes[i], iou_threshold) for j in rivals):
+        if not any(rivals[i][j] for j in kept):
             kept.append(i)
     return torch.tensor(kept, dtype=torch.int64)
 

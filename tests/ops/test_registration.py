@@ -1,0 +1,132 @@
+"""Each op as torch sees it: schema, fake kernel, autograd, compile, export, autocast."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.library import opcheck
+
+from fastdet import ops
+from tests.ops.samples import SCALES, pyramid, random_boxes, random_groups, random_rois, tied_scores
+
+BOXES, SCORES, GROUPS = random_boxes(50, 0), tied_scores(50, 0), random_groups(50, 0)
+
+
+def roi_arguments(channels_last: bool) -> tuple[Any, ...]:
+    features = [feature.requires_grad_() for feature in pyramid(3, 1, channels_last=channels_last)]
+    return features, random_rois(5, 2, 2), None, list(SCALES), 2, 3, 0, True, 56.0, channels_last
+
+
+def mask_arguments() -> tuple[Any, ...]:
+    windows = torch.tensor([[1, 1, 4, 4]], dtype=torch.int32)
+    index = torch.zeros(1, dtype=torch.int64)
+    return torch.ones(16, dtype=torch.uint8), index, windows, index, torch.tensor([[1.0, 1, 5, 5]]), 4, 8, 8
+
+
+CASES: dict[str, tuple[Any, ...]] = {
+    "nms": (BOXES, SCORES, 0.5),
+    "batched_nms": (BOXES, SCORES, GROUPS, 0.5),
+    "nms_padded": (BOXES[None], SCORES[None], GROUPS[None], SCORES[None] > 0.2, 0.5, 7),
+    "roi_align": roi_arguments(False),
+    "roi_align_backward": (
+        torch.randn(5, 3, 2, 3),
+        random_rois(5, 2, 2),
+        torch.tensor([0, 1, 2, 1, 0]),
+        list(SCALES),
+        2,
+        [41, 37, 21, 19, 11, 10],
+        2,
+        False,
+        56.0,
+        True,
+    ),
+    "grid_anchors": (torch.rand(2, 3, 4), [2, 3, 1, 1], [4.0, 4.0, 8.0, 8.0]),
+    "crop_masks": mask_arguments(),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_opcheck(name: str) -> None:
+    opcheck(getattr(torch.ops.fastdet, name).default, CASES[name])
+
+
+def test_opcheck_of_channels_last_features() -> None:
+    opcheck(torch.ops.fastdet.roi_align.default, roi_arguments(True))
+
+
+def detector_like(boxes: Tensor, scores: Tensor, groups: Tensor, base: Tensor, features: list[Tensor]) -> Tensor:
+    """All ops in a row, as a detector would chain them."""
+    index, _ = ops.nms_padded(boxes[None], scores[None], groups[None], 0.5, 6)
+    chosen = boxes[index[0]]
+    pooled = ops.roi_align(features, torch.cat([torch.zeros_like(chosen[:, :1]), chosen], dim=1), 3, SCALES)
+    anchors = ops.grid_anchors(base, [feature.shape[2:] for feature in features], [(4, 4), (8, 8), (16, 16)])
+    slots = torch.full((6,), -1, dtype=torch.int64)
+    bits, starts, windows = torch.ones(4, dtype=torch.uint8), slots[:0], torch.zeros(0, 4, dtype=torch.int32)
+    crops = ops.crop_masks(bits, starts, windows, slots, chosen, 2, (50, 50))
+    return pooled.square().mean() + anchors.mean() + crops.sum()
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiles_as_one_graph_with_gradients(backend: str) -> None:
+    base = torch.rand(3, 3, 4)
+    arguments = (BOXES, SCORES, GROUPS, base)
+    eager = [feature.requires_grad_() for feature in pyramid(4, 3, channels_last=True)]
+    compiled = [feature.detach().clone().requires_grad_() for feature in eager]
+    expected = detector_like(*arguments, eager)
+    expected.backward()
+    actual = torch.compile(detector_like, fullgraph=True, backend=backend)(*arguments, compiled)
+    actual.backward()
+    torch.testing.assert_close(actual, expected)
+    for a, b in zip(compiled, eager, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_results_of_unknown_size_compile_as_one_graph() -> None:
+    def kept_scores(boxes: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
+        return scores[ops.nms(boxes, scores, 0.5)].sum() + scores[ops.batched_nms(boxes, scores, groups, 0.5)].sum()
+
+    compiled = torch.compile(kept_scores, fullgraph=True, backend="aot_eager")
+    for count in (50, 30):
+        arguments = BOXES[:count], SCORES[:count], GROUPS[:count]
+        torch.testing.assert_close(compiled(*arguments), kept_scores(*arguments))
+
+
+def test_exports_with_dynamic_counts() -> None:
+    class Suppress(torch.nn.Module):
+        def forward(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+            return ops.nms_padded(boxes, scores, None, 0.5, 5)
+
+    count = torch.export.Dim("count", min=2)
+    program = torch.export.export(
+        Suppress(), (BOXES[None], SCORES[None]), dynamic_shapes={"boxes": {1: count}, "scores": {1: count}}
+    )
+    smaller = BOXES[None, :20], SCORES[None, :20]
+    for a, b in zip(program.module()(*smaller), Suppress()(*smaller), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_fake_tensors_carry_shape_dtype_and_layout() -> None:
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        features = [torch.empty(2, 8, 20, 20, dtype=torch.bfloat16).to(memory_format=torch.channels_last)]
+        pooled = ops.roi_align(features, torch.empty(6, 5), 7, [0.25])
+        assert pooled.shape == (6, 8, 7, 7)
+        assert pooled.dtype == torch.bfloat16
+        assert pooled.is_contiguous(memory_format=torch.channels_last)
+        index, count = ops.nms_padded(torch.empty(2, 9, 4), torch.empty(2, 9), None, 0.5, 3)
+        assert index.shape == (2, 3)
+        assert count.shape == (2,)
+        assert ops.nms(torch.empty(9, 4), torch.empty(9), 0.5).dim() == 1
+        assert ops.grid_anchors(torch.empty(1, 3, 4), [(4, 5)], [(8, 8)]).shape == (60, 4)
+
+
+def test_autocast_keeps_features_and_widens_coordinates() -> None:
+    features = pyramid(4, 5, torch.bfloat16)
+    rois = random_rois(6, 2, 6).to(torch.bfloat16)
+    expected = ops.roi_align(features, rois.float(), 3, SCALES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = ops.roi_align(features, rois, 3, SCALES)
+    assert actual.dtype == torch.bfloat16
+    assert torch.equal(actual, expected)
