@@ -226,7 +226,7 @@ def _filters(section: Section, filters: Any, test_mode: bool) -> dict[str, Any]:
     smallest = inner.number("bbox_min_size")
     others = inner.left()
     if test_mode:
-        return {"filter_empty_gt": False, "min_size": 0}
+        return {"filter_empty_gt": False, "min_size": 0, **others}
     if smallest is not None:
         values["bbox_min_size"] = smallest
     return {**values, **others}
