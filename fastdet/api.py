@@ -156,7 +156,7 @@ def _write(frame: Frame, result: Result, classes: Sequence[str], out: Path, opti
     return len(chosen)
 
 
-def _chunks(items: Iterable, size: int) -> Iterator[list]:  # type: ignore[type-arg]
+def _chunks(items: Iterable, size: int) -> Iterator[list]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

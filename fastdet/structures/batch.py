@@ -37,7 +37,7 @@ class Targets(NamedTuple):
 
     boxes: Tensor  # [B, M, 4] float32, xyxy, input pixels
     labels: Tensor  # [B, M] int64, in [0, C)
-    count: Tensor  # [B] int64
+    count: Tensor  # type: ignore[assignment]  # [B] int64; hides tuple.count
     ignore_boxes: Tensor  # [B, I, 4] float32: crowds and difficult objects
     ignore_count: Tensor  # [B] int64
     masks: MaskBuffer | None = None
@@ -65,8 +65,7 @@ class Batch(NamedTuple):
 
         targets = self.targets
         if targets is not None:
-            masks = targets.masks
-            if masks is not None:
-                masks = MaskBuffer(*(move(m) for m in masks))
-            targets = Targets(*(move(t) for t in targets[:5]), masks=masks)
+            masks = None if targets.masks is None else MaskBuffer(*map(move, targets.masks))
+            boxes, labels, count, ignore_boxes, ignore_count = map(move, targets[:5])
+            targets = Targets(boxes, labels, count, ignore_boxes, ignore_count, masks)
         return Batch(move(self.pixels), move(self.sizes), targets, self.metas)

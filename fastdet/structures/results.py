@@ -17,7 +17,7 @@ class Detections(NamedTuple):
     boxes: Tensor  # [B, K, 4] float32, xyxy, network-input pixels
     scores: Tensor  # [B, K] float32
     labels: Tensor  # [B, K] int64
-    count: Tensor  # [B] int64
+    count: Tensor  # type: ignore[assignment]  # [B] int64; hides tuple.count
     masks: Tensor | None = None  # [B, K, S, S] float32: probabilities inside the box
 
 
