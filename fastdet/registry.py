@@ -198,7 +198,7 @@ def build(spec: Spec, registries: Sequence[Registry], *, role: str = "part", **p
         if isinstance(value, Spec):
             return build(value, registries, role=name)
         if isinstance(value, tuple):
-            return tuple(nested(v, name) for v in value)
+            return tuple(nested(v, name.removesuffix("s")) for v in value)
         return value
 
     arguments = {name: nested(value, name.replace("_", " ")) for name, value in spec.args.items()}

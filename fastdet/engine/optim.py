@@ -32,6 +32,12 @@ def choose_learning_rate(experiment: Experiment, world_size: int) -> LearningRat
     base = experiment.runtime.base_batch_size
     if configured is None:
         return LearningRate(1.0, f"lr is {experiment.optimizer.algorithm.type}'s default; the config gives none")
+    if isinstance(configured, bool) or not isinstance(configured, int | float):
+        algorithm = experiment.optimizer.algorithm
+        place = algorithm.arg_sources.get("lr") or algorithm.source
+        raise ConfigError(
+            f"{algorithm.type}: lr must be a number, not {configured!r}" + (f"\n  {place}" if place else "")
+        )
     if base is None:
         return LearningRate(
             1.0, f"lr {configured:g} as configured: the config names no base batch size; yours is {batch}"

@@ -4,8 +4,12 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
+import fastdet
 from fastdet.utils.errors import EnvironmentProblem, FastdetError
 
 EXIT_OK, EXIT_USER, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_VERIFICATION = 0, 1, 2, 3, 4
@@ -14,13 +18,15 @@ EXIT_OK, EXIT_USER, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_VERIFICATION = 0, 1, 2, 3
 def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
     """Runs a command and turns its end into an exit code.
 
-    A FastdetError is printed as one message on stderr, without a traceback unless `--debug` was given.
+    A FastdetError is printed as one message on stderr, without a traceback unless `--debug` was given. So is a file
+    that cannot be read or written.
 
     Returns:
         0 for success, 1 for a user's mistake, 3 for an environment that lacks something, 130 after Ctrl-C.
     """
     try:
-        return command(arguments) or EXIT_OK
+        with short_warnings():
+            return command(arguments) or EXIT_OK
     except FastdetError as problem:
         if getattr(arguments, "debug", False):
             traceback.print_exc()
@@ -33,6 +39,30 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
         # The reader of our output (head, less) went away: that is its right, and no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as problem:
+        if problem.filename is None or getattr(arguments, "debug", False):
+            raise
+        print(f"error: {problem.filename}: {problem.strerror}", file=sys.stderr)
+        return EXIT_USER
+
+
+@contextmanager
+def short_warnings() -> Iterator[None]:
+    """Shows fastdet's own warnings as one message inside the block, without the line of code that gave them."""
+    package = os.path.dirname(fastdet.__file__)
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int,
+        file: TextIO | None = None, line: str | None = None,
+    ) -> None:  # fmt: skip
+        if filename.startswith(package):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
