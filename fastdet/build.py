@@ -107,7 +107,7 @@ def start_from(detector: nn.Module, checkpoint: str, *, trust: bool = False) -> 
 
 def build_dataset(split: DataSplit) -> Dataset:
     """The dataset of a split, with its wrappers and transforms."""
-    return build(split.dataset, (DATASETS, TRANSFORMS), role="dataset")  # type: ignore[no-any-return]
+    return build(split.dataset, (DATASETS, TRANSFORMS), role="dataset")
 
 
 def leaf_datasets(spec: Spec) -> Iterator[Spec]:
@@ -184,15 +184,12 @@ def check_class_count(experiment: Experiment, dataset: Dataset) -> None:
             )
 
 
-def predictor(
-    detector: nn.Module, device: torch.device, amp: torch.dtype | None = None
-) -> Callable[[Batch], list[Instances]]:
+def predictor(detector: nn.Module, device: torch.device) -> Callable[[Batch], list[Instances]]:
     """A function from a batch to each image's detections in file pixels, on the CPU."""
 
     @torch.inference_mode()
     def predict(batch: Batch) -> list[Instances]:
-        with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
-            detections = detector.predict(batch.to(device))  # type: ignore[operator]
+        detections = detector.predict(batch.to(device))  # type: ignore[operator]
         return to_instances(detections, batch.metas, getattr(detector, "mask_threshold", 0.5))
 
     return predict

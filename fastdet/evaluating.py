@@ -25,6 +25,7 @@ from fastdet.structures import Batch, Instances
 from fastdet.training import default_work_dir
 from fastdet.utils.errors import ConfigError
 from fastdet.utils.files import write_text
+from fastdet.utils.logging import forwarded
 from fastdet.visualization.draw import draw_instances
 from fastdet.visualization.pictures import write_picture
 
@@ -35,8 +36,10 @@ def run(options: argparse.Namespace) -> None:
     device = build.choose_device(options.device, placement.local_rank)
     experiment = load_experiment(options.config, options.cfg_options)
     distributed.start(placement, device, launcher=options.launcher, backend=experiment.runtime.backend)
+    tables = sys.stderr if options.json else sys.stdout
     try:
-        _run(experiment, options, device)
+        with forwarded("fastdet.evaluation", lambda record: print(record.getMessage(), file=tables)):
+            _run(experiment, options, device)
     finally:
         distributed.stop()
 

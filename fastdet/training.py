@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import time
 from pathlib import Path
 
@@ -9,15 +10,18 @@ import torch
 
 from fastdet import build
 from fastdet.compat import load_experiment
+from fastdet.compat.data import with_annotations
 from fastdet.config.dump import dump_python
 from fastdet.config.file import load_config
 from fastdet.config.schema import Experiment
 from fastdet.data.check import check_dataset
 from fastdet.data.datasets.base import Dataset
 from fastdet.engine import distributed
-from fastdet.engine.runner import AMP, Runner
+from fastdet.engine.checkpoint import checkpoint_to_resume, resumed_seed
+from fastdet.engine.runner import Runner
 from fastdet.utils.environment import collect_environment
 from fastdet.utils.errors import ConfigError
+from fastdet.utils.logging import FILE_ONLY, forwarded
 from fastdet.utils.seed import choose_seed, seed_everything
 from fastdet.visualization.draw import class_colors
 
@@ -44,11 +48,13 @@ def apply_options(experiment: Experiment, options: argparse.Namespace, device: t
         runtime = dataclasses.replace(runtime, load_from=None)
     if runtime.work_dir is None:
         runtime = dataclasses.replace(runtime, work_dir=default_work_dir(options.config))
-    optimizer = experiment.optimizer
+    data, optimizer = experiment.data, experiment.optimizer
+    if runtime.val_loss and data.train is not None and data.val is not None:
+        data = dataclasses.replace(data, val=with_annotations(data.val, data.train))
     if optimizer is not None and (options.amp or options.bf16):
-        kind = "bf16" if options.bf16 or device.type == "cpu" else "fp16"
-        optimizer = dataclasses.replace(optimizer, amp=kind)
-    return dataclasses.replace(experiment, runtime=runtime, optimizer=optimizer)
+        in_bf16 = options.bf16 or device.type == "cpu"
+        optimizer = dataclasses.replace(optimizer, amp="bf16" if in_bf16 else "fp16")
+    return dataclasses.replace(experiment, runtime=runtime, data=data, optimizer=optimizer)
 
 
 def check_before_training(name: str, dataset: Dataset) -> list[tuple[str, str]]:
@@ -87,47 +93,60 @@ def run(options: argparse.Namespace) -> None:
             print("one batch: " + "  ".join(f"{name} {value:.4f}" for name, value in losses.items()))
             print("dry run: everything was built, nothing was written")
         else:
-            runner.train()
+
+            def log(record: logging.LogRecord) -> None:
+                is_table = record.levelno < logging.WARNING
+                runner.state.logger.log(record.levelno, record.getMessage(), extra=FILE_ONLY if is_table else None)
+
+            with forwarded("fastdet.evaluation", log):
+                runner.train()
     finally:
         distributed.stop()
 
 
 def build_runner(experiment: Experiment, options: argparse.Namespace, device: torch.device) -> Runner:
     """The Runner of an experiment, its data checked and its weights loaded."""
-    if experiment.data.train is None:
+    train_split, val_split = experiment.data.train, experiment.data.val
+    if train_split is None:
         raise ConfigError("the config has no train_dataloader, so there is nothing to train on")
-    if experiment.runtime.seed is None:
-        seed = distributed.broadcast_object(choose_seed())
+    work_dir = Path(str(experiment.runtime.work_dir))
+    continues = distributed.broadcast_object(checkpoint_to_resume(experiment.runtime, work_dir)) is not None
+    seed = experiment.runtime.seed
+    if seed is None:
+        old_seed = resumed_seed(experiment.runtime, work_dir)
+        seed = distributed.broadcast_object(choose_seed() if old_seed is None else old_seed)
         experiment = dataclasses.replace(experiment, runtime=dataclasses.replace(experiment.runtime, seed=seed))
-    assert experiment.runtime.seed is not None
-    seed_everything(experiment.runtime.seed)
     began = time.perf_counter()
     build.import_user_parts(experiment)
-    train_set = build.build_dataset(experiment.data.train)
+    train_set = build.build_dataset(train_split)
     facts = [("config", options.config)]
     if not options.no_check and distributed.is_main():
         facts += check_before_training("train data", train_set)
     experiment = dataclasses.replace(experiment, classes=experiment.classes or train_set.classes)
     build.check_class_count(experiment, train_set)
-    continues = experiment.runtime.resume
+    seed_everything(seed)
     detector = build.build_detector(experiment, load_pretrained=not continues)
     detector.classes = experiment.classes  # type: ignore[assignment]
     if experiment.runtime.load_from and not continues:
         loaded = build.start_from(detector, experiment.runtime.load_from, trust=options.trust_checkpoint)
         facts.append(("weights", f"{experiment.runtime.load_from}: {loaded}"))
     detector = detector.to(device)
-    seed = experiment.runtime.seed
-    train_loader = build.build_split_loader(train_set, experiment.data.train, detector, seed=seed, training=True)
+    train_loader = build.build_split_loader(train_set, train_split, detector, seed=seed, training=True)
     evaluate = val_loader = None
-    if experiment.data.val is not None and not options.no_validate:
-        val_set = build.build_dataset(experiment.data.val)
+    if val_split is not None and not options.no_validate:
+        val_set = build.build_dataset(val_split)
+        if val_set.classes != train_set.classes:
+            raise ConfigError(
+                f"the training and the validation set have other classes:\n  train {train_set.classes}\n"
+                f"  val   {val_set.classes}\n  fix: the same metainfo=dict(classes=...) in both"
+            )
         if not options.no_check and distributed.is_main():
             facts += check_before_training("val data", val_set)
-        val_loader = build.build_split_loader(val_set, experiment.data.val, detector, seed=seed, training=False)
+        val_loader = build.build_split_loader(val_set, val_split, detector, seed=seed, training=False)
         if experiment.val_metrics:
             metrics = build.build_metrics(experiment.val_metrics, val_set)
-            amp = experiment.optimizer.amp if experiment.optimizer is not None else None
-            predict = build.predictor(detector, device, AMP[amp] if amp else None)
+            # In full precision, also with --amp: the figures are those that `fastdet test` gives for the checkpoint.
+            predict = build.predictor(detector, device)
 
             def evaluate(epoch: int) -> dict[str, float]:
                 return build.evaluate(predict, val_loader, metrics)
@@ -137,7 +156,7 @@ def build_runner(experiment: Experiment, options: argparse.Namespace, device: to
         experiment,
         detector=detector,
         train_loader=train_loader,
-        work_dir=str(experiment.runtime.work_dir),
+        work_dir=work_dir,
         device=device,
         evaluate=evaluate,
         val_loader=val_loader,

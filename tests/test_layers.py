@@ -25,7 +25,9 @@ ALLOWED: dict[str, set[str]] = {
 # Command lines and glue see everything; `data.__main__` is the `fastdet data` verb.
 ENTRY_POINTS = {
     "train",
+    "training",
     "test",
+    "evaluating",
     "predict",
     "export",
     "bench",

@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -72,3 +73,23 @@ def close_logger(logger: logging.Logger) -> None:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def forwarded(name: str, receive: Callable[[logging.LogRecord], object]) -> Iterator[None]:
+    """Inside the block, hands what is logged under a name, from INFO on, to a function.
+
+    Parts that know no run (metrics) log under a name of their own; this is how their lines reach a run's log.
+    """
+    source, handler = logging.getLogger(name), logging.Handler(logging.INFO)
+    handler.emit = receive  # type: ignore[assignment, method-assign]
+    level, propagates = source.level, source.propagate
+    source.setLevel(logging.INFO)
+    source.propagate = False
+    source.addHandler(handler)
+    try:
+        yield
+    finally:
+        source.removeHandler(handler)
+        source.setLevel(level)
+        source.propagate = propagates
