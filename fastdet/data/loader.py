@@ -1,5 +1,6 @@
 """Batches of an epoch, read by any number of worker processes, resumable at any batch."""
 
+import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -59,6 +60,10 @@ def _collate_or_fail(
 def _start_worker(worker_id: int) -> None:
     # Each worker is one of many: OpenCV's own threads would fight over the cores.
     cv2.setNumThreads(0)
+    # Ctrl-C and schedulers signal the whole process group. The main process decides what follows: it must be able to
+    # finish its step and save, so its workers live until it closes them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Loader:
