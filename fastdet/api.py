@@ -135,24 +135,28 @@ def predict_source(options: argparse.Namespace) -> None:
         trust_checkpoint=options.trust_checkpoint,
     )
     out = Path(options.out_dir)
-    count = found = 0
+    found, names = 0, set[str]()
     for chunk in _chunks(frames(options.source), options.batch_size):
         for frame, result in zip(chunk, detector.predict([f.image for f in chunk]), strict=True):
-            found += _write(frame, result, detector.classes, out, options)
-            count += 1
-        print(f"\r{count} pictures, {found} objects", end="", file=sys.stderr, flush=True)
+            name = str(Path(frame.name).with_suffix(""))
+            name = frame.name if name in names else name  # a.png beside a.jpg
+            names.add(name)
+            found += _write(name, frame, result, detector.classes, out, options)
+        print(f"\r{len(names)} pictures, {found} objects", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    print(f"{found} objects of score >= {options.score_thr:g} in {count} pictures -> {out}")
+    print(f"{found} objects of score >= {options.score_thr:g} in {len(names)} pictures -> {out}")
 
 
-def _write(frame: Frame, result: Result, classes: Sequence[str], out: Path, options: argparse.Namespace) -> int:
+def _write(
+    name: str, frame: Frame, result: Result, classes: Sequence[str], out: Path, options: argparse.Namespace
+) -> int:
     instances = result.pred_instances
     chosen = instances[instances.scores >= options.score_thr]
     if not options.no_save_pred:
-        write_text((out / "preds" / frame.name).with_suffix(".json"), json.dumps(result_to_json(chosen)))
+        write_text(out / "preds" / f"{name}.json", json.dumps(result_to_json(chosen)))
     if not options.no_save_vis:
         image = frame.image if isinstance(frame.image, np.ndarray) else read_image(frame.image)
-        write_picture((out / "vis" / frame.name).with_suffix(".jpg"), draw_instances(image, chosen, classes))
+        write_picture(out / "vis" / f"{name}.jpg", draw_instances(image, chosen, classes))
     return len(chosen)
 
 

@@ -1,6 +1,7 @@
 """What `fastdet predict` reads: a picture, a folder, a glob, a list file or a video, as a stream of named frames."""
 
 import glob
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +39,8 @@ def frames(source: str) -> Iterator[Frame]:
         matches = sorted(p for p in glob.glob(source, recursive=True) if Path(p).is_file())
         if not matches:
             raise DataError(f"no file matches {source!r}")
-        yield from (Frame(Path(p).name, p) for p in matches)
+        top = os.path.commonpath([os.path.dirname(p) for p in matches])
+        yield from (Frame(os.path.relpath(p, top or "."), p) for p in matches)
     else:
         raise DataError(f"{source!r} is no file, no folder and no pattern that matches files")
 
