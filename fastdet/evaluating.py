@@ -12,6 +12,8 @@ import torch
 
 from fastdet import build
 from fastdet.compat import load_experiment
+from fastdet.config.dump import dump_python
+from fastdet.config.file import load_config
 from fastdet.config.overrides import parse_overrides
 from fastdet.config.schema import Experiment
 from fastdet.data.check import check_dataset
@@ -23,11 +25,13 @@ from fastdet.evaluation.result_files import save_results
 from fastdet.registry import Spec
 from fastdet.structures import Batch, Instances
 from fastdet.training import default_work_dir
+from fastdet.utils.environment import collect_environment
 from fastdet.utils.errors import ConfigError
 from fastdet.utils.files import write_text
 from fastdet.utils.logging import forwarded
 from fastdet.visualization.draw import draw_instances
 from fastdet.visualization.pictures import write_picture
+from fastdet.visualization.report import write_report
 
 
 def run(options: argparse.Namespace) -> None:
@@ -59,14 +63,24 @@ def _run(experiment: Experiment, options: argparse.Namespace, device: torch.devi
         report.raise_errors()
     build.check_class_count(experiment, dataset)
     detector = build.build_detector(experiment).to(device)
-    build.load_weights(detector, options.checkpoint, trust=options.trust_checkpoint)
+    known = build.load_weights(detector, options.checkpoint, trust=options.trust_checkpoint)
+    if known and known != dataset.classes:
+        print(
+            f"warning: the checkpoint was trained on other class names than the dataset has:\n  checkpoint {known}\n"
+            f"  dataset    {dataset.classes}\n  labels are compared by their order, not by their names",
+            file=sys.stderr,
+        )
     loader = build.build_split_loader(dataset, split, detector.eval(), seed=0, training=False)
     metrics = build.build_metrics([_with_options(spec, options) for spec in specs], dataset)
+    if not metrics:
+        raise ConfigError("the config has no test_evaluator, so there is nothing to compute or to write")
     values = build.evaluate(
         build.predictor(detector, device), loader, metrics, _drawer(dataset, options) if options.show_dir else None
     )
     if distributed.is_main():
         _write(values, metrics, options)
+        if options.report:
+            _report(values, metrics, dataset, options)
 
 
 def _with_options(spec: Spec, options: argparse.Namespace) -> Spec:
@@ -106,6 +120,24 @@ def _write(values: dict[str, float], metrics: list[Metric], options: argparse.Na
     stamp = time.strftime("%Y%m%d_%H%M%S")
     work_dir = Path(options.work_dir or default_work_dir(options.config))
     write_text(work_dir / stamp / f"{stamp}.json", json.dumps(values, indent=2) + "\n")
-    if options.out and metrics:
+    if options.out:
         path = save_results(metrics[0].results, options.out)
         print(f"detections -> {path}", file=sys.stderr)
+
+
+def _report(values: dict[str, float], metrics: list[Metric], dataset: Dataset, options: argparse.Namespace) -> None:
+    """Writes the report, with the curves of the training that wrote the checkpoint if its log lies beside it."""
+    logs = sorted(Path(options.checkpoint).parent.glob("*/vis_data/scalars.json"))
+    path = write_report(
+        options.report,
+        title=f"{Path(options.config).stem}: {Path(options.checkpoint).name}",
+        metrics=values,
+        classes=dataset.classes,
+        records=[dataset.record(index) for index in range(len(dataset))],
+        results=metrics[0].results,
+        curves=metrics[0].curves,
+        log_file=logs[-1] if logs else None,
+        environment=collect_environment(),
+        config=dump_python(load_config(options.config, options.cfg_options)),
+    )
+    print(f"report -> {path}", file=sys.stderr)
