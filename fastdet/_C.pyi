@@ -1,0 +1,36 @@
+"""The kernels on NumPy and DLPack arrays of the CPU. Arguments and results are those of fastdet.ops."""  # noqa: N999
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def nms(boxes: Any, scores: Any, iou_threshold: float) -> NDArray[np.int64]: ...
+def batched_nms(boxes: Any, scores: Any, groups: Any, iou_threshold: float) -> NDArray[np.int64]: ...
+def nms_padded(
+    boxes: Any, scores: Any, groups: Any | None, iou_threshold: float, max_output: int, valid: Any | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def roi_align(
+    features: Sequence[Any],
+    rois: Any,
+    output_size: tuple[int, int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+    finest_scale: float = 56.0,
+    levels: Any | None = None,
+) -> NDArray[Any]: ...
+def grid_anchors(
+    base_anchors: Any, sizes: Sequence[tuple[int, int]], strides: Sequence[tuple[float, float]]
+) -> NDArray[np.float32]: ...
+def crop_masks(
+    bits: Any,
+    offsets: Any,
+    windows: Any,
+    mask_index: Any,
+    boxes: Any,
+    output_size: int,
+    image_size: tuple[int, int],
+) -> NDArray[np.float32]: ...
+def build_info() -> dict[str, str]: ...

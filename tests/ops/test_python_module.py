@@ -1,0 +1,108 @@
+"""fastdet._C: the kernels on NumPy and DLPack arrays equal the torch ops."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fastdet import _C, ops
+from tests.ops.samples import SCALES, pyramid, random_boxes, random_groups, random_rois, tied_scores
+
+BOXES, SCORES, GROUPS = random_boxes(120, 0), tied_scores(120, 0), random_groups(120, 0)
+
+
+def test_nms_equals_the_torch_op() -> None:
+    assert _C.nms(BOXES.numpy(), SCORES.numpy(), 0.4).tolist() == ops.nms(BOXES, SCORES, 0.4).tolist()
+    expected = ops.batched_nms(BOXES, SCORES, GROUPS, 0.4)
+    assert _C.batched_nms(BOXES.numpy(), SCORES.numpy(), GROUPS.numpy(), 0.4).tolist() == expected.tolist()
+
+
+def test_nms_padded_equals_the_torch_op() -> None:
+    batch = BOXES.view(2, 60, 4), SCORES.view(2, 60), GROUPS.view(2, 60), SCORES.view(2, 60) > 0.3
+    boxes, scores, groups, valid = (tensor.numpy() for tensor in batch)
+    for with_groups, with_valid in ((None, None), (groups, None), (None, valid), (groups, valid)):
+        expected = ops.nms_padded(
+            batch[0],
+            batch[1],
+            None if with_groups is None else batch[2],
+            0.4,
+            9,
+            None if with_valid is None else batch[3],
+        )
+        index, count = _C.nms_padded(boxes, scores, with_groups, 0.4, 9, with_valid)
+        assert index.tolist() == expected[0].tolist()
+        assert count.tolist() == expected[1].tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_roi_align_equals_the_torch_op(dtype: torch.dtype, channels_last: bool) -> None:
+    features, rois = pyramid(19, 1, dtype, channels_last), random_rois(14, 2, 2)
+    if dtype == torch.float64:
+        rois = rois.double()
+    levels = torch.arange(14) % 3
+    for chosen in (None, levels):
+        expected = ops.roi_align(features, rois, (3, 4), SCALES, 2, True, 40.0, chosen)
+        arrays = [feature.numpy() for feature in features]
+        given = None if chosen is None else chosen.numpy()
+        actual = _C.roi_align(arrays, rois.numpy(), (3, 4), SCALES, 2, True, 40.0, given)
+        assert actual.dtype == arrays[0].dtype
+        assert np.array_equal(actual, expected.numpy())
+
+
+def test_grid_anchors_equal_the_torch_op() -> None:
+    base = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3))
+    sizes, strides = [(3, 5), (2, 2)], [(8.0, 8.0), (16.0, 17.0)]
+    assert np.array_equal(_C.grid_anchors(base.numpy(), sizes, strides), ops.grid_anchors(base, sizes, strides).numpy())
+
+
+def test_crop_masks_equal_the_torch_op() -> None:
+    bits = (torch.rand(200, generator=torch.Generator().manual_seed(4)) > 0.5).to(torch.uint8)
+    windows = torch.tensor([[2, 3, 10, 10], [0, 0, 20, 5]], dtype=torch.int32)
+    arguments = bits, torch.tensor([0, 100]), windows, torch.tensor([0, 1, -1]), BOXES[:3] + 50
+    actual = _C.crop_masks(*(tensor.numpy() for tensor in arguments), 14, (40, 40))
+    assert np.array_equal(actual, ops.crop_masks(*arguments, 14, (40, 40)).numpy())
+
+
+def test_dlpack_arrays_and_lists_are_taken_as_they_are() -> None:
+    expected = _C.nms(BOXES.numpy(), SCORES.numpy(), 0.4).tolist()
+    assert _C.nms(BOXES, SCORES, 0.4).tolist() == expected  # torch tensors speak DLPack
+    assert _C.nms(BOXES.tolist(), SCORES.tolist(), 0.4).tolist() == expected
+    strided = np.concatenate([BOXES.numpy(), SCORES.numpy()[:, None]], axis=1)
+    assert _C.nms(strided[:, :4], strided[:, 4], 0.4).tolist() == expected
+
+
+def test_empty_arrays() -> None:
+    assert _C.nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.5).shape == (0,)
+    features = [np.zeros((1, 2, 4, 4), np.float32)]
+    assert _C.roi_align(features, np.zeros((0, 5), np.float32), (2, 2), [1.0]).shape == (0, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: _C.nms(np.zeros((3, 5)), np.zeros(3), 0.5), r"`boxes` must have shape \[\*, 4\], got \[3, 5\]"),
+        (lambda: _C.nms(np.zeros((3, 4), np.int64), np.zeros(3), 0.5), "`boxes` must have dtype float32, got int64"),
+        (lambda: _C.nms(np.zeros((3, 4)), np.zeros(3), 2.0), r"`iou_threshold` must lie in \[0, 1\], got 2"),
+        (
+            lambda: _C.roi_align([np.zeros((1, 1, 4, 4))], np.array([[1.0, 0, 0, 1, 1]]), (2, 2), [1.0]),
+            "`rois` row 0 has a batch index or level",
+        ),
+        (lambda: _C.grid_anchors(np.zeros((2, 1, 4)), [(1, 1)], [(8, 8)]), "one pair for each of the 2 levels"),
+    ],
+)
+def test_errors_are_value_errors_that_name_the_argument(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_module_needs_no_torch() -> None:
+    code = (
+        "import fastdet._C as c, sys; c.nms([[0, 0, 1, 1.0]], [1.0], 0.5); print(c.build_info()); "
+        "assert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cpu_kernels" in result.stdout
