@@ -128,6 +128,13 @@ def _write(values: dict[str, float], metrics: list[Metric], options: argparse.Na
 def _report(values: dict[str, float], metrics: list[Metric], dataset: Dataset, options: argparse.Namespace) -> None:
     """Writes the report, with the curves of the training that wrote the checkpoint if its log lies beside it."""
     logs = sorted(Path(options.checkpoint).parent.glob("*/vis_data/scalars.json"))
+    facts = collect_environment().to_dict()
+    packages = facts.pop("packages")
+    environment = {
+        name: "; ".join(value) if isinstance(value, tuple) else value
+        for name, value in {**facts, **packages}.items()
+        if value
+    }
     path = write_report(
         options.report,
         title=f"{Path(options.config).stem}: {Path(options.checkpoint).name}",
@@ -137,7 +144,7 @@ def _report(values: dict[str, float], metrics: list[Metric], dataset: Dataset, o
         results=metrics[0].results,
         curves=metrics[0].curves,
         log_file=logs[-1] if logs else None,
-        environment=collect_environment(),
+        environment=environment,
         config=dump_python(load_config(options.config, options.cfg_options)),
     )
     print(f"report -> {path}", file=sys.stderr)

@@ -164,6 +164,6 @@ def build_runner(experiment: Experiment, options: argparse.Namespace, device: to
         classes=experiment.classes,
         palette=[color[::-1] for color in class_colors(len(experiment.classes))],
         facts=facts,
-        environment=collect_environment(),
+        environment=collect_environment().to_dict(),
         minutes=10.0,
     )
