@@ -63,11 +63,13 @@ val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=0.001, weight_decay=0.0001),
+    optimizer=dict(type="AdamW", lr=0.002, weight_decay=0.0001),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="MultiStepLR", begin=0, end=max_epochs, by_epoch=True, milestones=[110, 140], gamma=0.1),
+    dict(
+        type="CosineAnnealingLR", begin=0, end=max_epochs, T_max=max_epochs, by_epoch=True, convert_to_iter_based=True
+    ),
 ]
 default_hooks = dict(checkpoint=dict(interval=10))

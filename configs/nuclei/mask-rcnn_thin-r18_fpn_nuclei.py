@@ -1,6 +1,6 @@
 """Mask R-CNN from scratch on cell nuclei (Data Science Bowl 2018 subset, 74 training pictures), at twice the size.
 
-Data:     python -m fastdet.data convert NUCLEI_FOLDER --to coco -o data/nuclei
+Data:     python -m fastdet.data convert NUCLEI_FOLDER --to coco --class-name nucleus -o data/nuclei
 Command:  python -m fastdet.train configs/nuclei/mask-rcnn_thin-r18_fpn_nuclei.py
 """
 
@@ -89,11 +89,13 @@ val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=0.001, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=0.002, weight_decay=0.05),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="MultiStepLR", begin=0, end=max_epochs, by_epoch=True, milestones=[45, 55], gamma=0.1),
+    dict(
+        type="CosineAnnealingLR", begin=0, end=max_epochs, T_max=max_epochs, by_epoch=True, convert_to_iter_based=True
+    ),
 ]
 default_hooks = dict(checkpoint=dict(save_best="coco/segm_mAP"))

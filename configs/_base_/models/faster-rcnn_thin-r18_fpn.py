@@ -19,6 +19,7 @@ model = dict(
         frozen_stages=-1,
         norm_cfg=dict(type="BN", requires_grad=True),
         norm_eval=False,
+        zero_init_residual=False,
         style="pytorch",
     ),
     neck=dict(type="FPN", in_channels=[16, 32, 64, 128], out_channels=64, num_outs=5),
