@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ from fastdet.models.results import to_instances
 from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Spec, build
 from fastdet.structures import Batch, ImageRecord, Instances
 from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
+
+CHECK_SIDE = 64
+"""Pixels of a picture with which a new detector is tried: two cells of the coarsest stride of a usual backbone."""
 
 
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
@@ -84,6 +88,36 @@ def build_detector(experiment: Experiment, *, load_pretrained: bool = False) -> 
             content = load_checkpoint(source.checkpoint, asked_by=f"model.{source.module}.init_cfg")
             load_into(detector.get_submodule(source.module), content, prefix=source.prefix, strict=False)
     return detector
+
+
+def check_fit(detector: nn.Module, metrics: Sequence[Spec]) -> None:
+    """Runs a small black picture through the detector, so that a misfit is found before hours of training.
+
+    Raises:
+        ConfigError: a module was handed something else than it was built for, or the metrics ask for masks that the
+            detector does not give.
+    """
+    picture = Batch(torch.zeros(1, 3, CHECK_SIDE, CHECK_SIDE), torch.full((1, 2), CHECK_SIDE), None, ())
+    was_training = detector.training
+    try:
+        with torch.no_grad():
+            detections = detector.eval().predict(picture)  # type: ignore[operator]
+    except (RuntimeError, ValueError) as problem:
+        names = {id(module): name for name, module in detector.named_modules() if name}
+        calls = [id(frame.f_locals.get("self")) for frame, _ in traceback.walk_tb(problem.__traceback__)]
+        places = [names[call] for call in calls if call in names]
+        where = f"\n  in model.{places[-1]}" if places else ""
+        raise ConfigError(f"the parts of the model do not fit together: {problem}{where}") from problem
+    finally:
+        detector.train(was_training)
+    for spec in metrics:
+        kinds = spec.args.get("metric", ())
+        if "segm" in ((kinds,) if isinstance(kinds, str) else kinds) and detections.masks is None:
+            place = spec.arg_sources.get("metric") or spec.source
+            raise ConfigError(
+                f"{spec.type}: metric='segm' needs masks, and the detector gives none; use metric='bbox'"
+                + (f"\n  {place}" if place else "")
+            )
 
 
 def load_weights(detector: nn.Module, checkpoint: str, *, trust: bool = False) -> tuple[str, ...]:

@@ -62,7 +62,11 @@ def _run(experiment: Experiment, options: argparse.Namespace, device: torch.devi
     for report in check_dataset(dataset):
         report.raise_errors()
     build.check_class_count(experiment, dataset)
-    detector = build.build_detector(experiment).to(device)
+    specs = tuple(_with_options(spec, options) for spec in specs)
+    if not specs:
+        raise ConfigError("the config has no test_evaluator, so there is nothing to compute or to write")
+    detector = build.build_detector(experiment)
+    build.check_fit(detector, specs)
     known = build.load_weights(detector, options.checkpoint, trust=options.trust_checkpoint)
     if known and known != dataset.classes:
         print(
@@ -70,10 +74,8 @@ def _run(experiment: Experiment, options: argparse.Namespace, device: torch.devi
             f"  dataset    {dataset.classes}\n  labels are compared by their order, not by their names",
             file=sys.stderr,
         )
-    loader = build.build_split_loader(dataset, split, detector.eval(), seed=0, training=False)
-    metrics = build.build_metrics([_with_options(spec, options) for spec in specs], dataset)
-    if not metrics:
-        raise ConfigError("the config has no test_evaluator, so there is nothing to compute or to write")
+    loader = build.build_split_loader(dataset, split, detector.to(device).eval(), seed=0, training=False)
+    metrics = build.build_metrics(specs, dataset)
     values = build.evaluate(
         build.predictor(detector, device), loader, metrics, _drawer(dataset, options) if options.show_dir else None
     )

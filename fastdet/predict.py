@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("checkpoint", metavar="CKPT", help="weights: a file, or a name such as torchvision://...")
     p.add_argument("--out-dir", default="outputs", help="folder for vis/ (pictures) and preds/ (JSON); default outputs")
     p.add_argument("--score-thr", "--pred-score-thr", type=float, default=0.3, help="least score (default 0.3)")
-    p.add_argument("--batch-size", type=int, default=8, help="images at once (default 8)")
+    p.add_argument("--batch-size", type=cli.positive, default=8, help="images at once (default 8)")
     p.add_argument("--no-save-vis", action="store_true", help="draw no pictures")
     p.add_argument("--no-save-pred", action="store_true", help="write no JSON")
     cli.add_device(p)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fastdet.utils import cli
+from fastdet.utils.errors import FastdetError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--show-dir", metavar="DIR", help="draw the detections into this folder")
     p.add_argument("--show-score-thr", type=float, default=0.3, help="least score that is drawn (default 0.3)")
     p.add_argument("--report", metavar="X.html", help="write a self-contained report with tables, curves and pictures")
-    p.add_argument("--batch-size", type=int, help="images at once (default: the config's)")
+    p.add_argument("--batch-size", type=cli.positive, help="images at once (default: the config's)")
     p.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
     cli.add_device(p)
     cli.add_trust(p)
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
 
 def command(options: argparse.Namespace) -> None:
     """Builds the evaluation that the options describe and runs it."""
+    if options.out and not options.out.endswith((".pkl", ".pickle")):
+        raise FastdetError(f"--out must end in .pkl or .pickle, not {options.out!r}")
     from fastdet import evaluating  # torch is imported here, so that --help answers at once
 
     evaluating.run(options)

@@ -49,7 +49,9 @@ def apply_options(experiment: Experiment, options: argparse.Namespace, device: t
     if runtime.work_dir is None:
         runtime = dataclasses.replace(runtime, work_dir=default_work_dir(options.config))
     data, optimizer = experiment.data, experiment.optimizer
-    if runtime.val_loss and data.train is not None and data.val is not None:
+    if runtime.val_loss and data.train is not None:
+        if data.val is None or options.no_validate:
+            raise ConfigError("the validation loss needs a validation set: val_dataloader, without --no-validate")
         data = dataclasses.replace(data, val=with_annotations(data.val, data.train))
     if optimizer is not None and (options.amp or options.bf16):
         in_bf16 = options.bf16 or device.type == "cpu"
@@ -126,7 +128,7 @@ def build_runner(experiment: Experiment, options: argparse.Namespace, device: to
     build.check_class_count(experiment, train_set)
     seed_everything(seed)
     detector = build.build_detector(experiment, load_pretrained=not continues)
-    detector.classes = experiment.classes  # type: ignore[assignment]
+    build.check_fit(detector, () if options.no_validate else experiment.val_metrics)
     if experiment.runtime.load_from and not continues:
         loaded = build.start_from(detector, experiment.runtime.load_from, trust=options.trust_checkpoint)
         facts.append(("weights", f"{experiment.runtime.load_from}: {loaded}"))

@@ -4,6 +4,7 @@ Letters: B images, M objects of an image (rounded up), I ignored ones (rounded u
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ def collate(samples: Sequence[Sample], *, pad_divisor: int = 1, fixed_size: tupl
     """Makes a batch of samples.
 
     Pixels are padded with 0 at the right and bottom to the largest height and width, rounded up to `pad_divisor`, or to
-    `fixed_size`. They stay uint8 unless a sample is float. Ignored objects are split from the others. Masks travel if
-    every sample has them, cut out to the windows of their set pixels.
+    `fixed_size`. They stay uint8 unless a sample is float. Ignored objects are split from the others; boxes that the
+    transforms left without area (a crop beside the object) join them, since no regression target exists for them. Masks
+    travel if every sample has them, cut out to the windows of their set pixels.
 
     Args:
         fixed_size: (H, W) that every batch gets (MMDetection's BatchFixedSizePad).
@@ -31,6 +33,7 @@ def collate(samples: Sequence[Sample], *, pad_divisor: int = 1, fixed_size: tupl
         DataError: a sample has no pixels, or is larger than `fixed_size`.
     """
     sizes = [_size(sample) for sample in samples]
+    samples = [_with_area(sample) for sample in samples]
     targets = _targets(samples)
     metas = tuple(
         ImageMeta(s.image_id, s.path, s.file_size, size, s.scale, s.flip)
@@ -75,6 +78,13 @@ def _stack_pixels(samples: Sequence[Sample], size: tuple[int, int]) -> Tensor:
         height, width = sample.image.shape[:2]
         slot[:, :height, :width] = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
     return pixels
+
+
+def _with_area(sample: Sample) -> Sample:
+    """The sample with its empty boxes marked as ignored."""
+    sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+    empty = ~(sides > 0).all(axis=1)
+    return replace(sample, ignore=sample.ignore | empty) if empty.any() else sample
 
 
 def _targets(samples: Sequence[Sample]) -> Targets:

@@ -41,4 +41,4 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = near_names(name, names)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "known: " + ", ".join(names)
+    return "known: " + (", ".join(names) or "none")

@@ -146,9 +146,13 @@ def _refusal(path: Path, name: str, problem: str, allowed: set[str]) -> str:
         names |= {n for n in torch.serialization.get_unsafe_globals_in_checkpoint(path) if n not in allowed}
     names = {n for n in names if n.split(".")[0] not in _STOOD_FOR}
     reason = re.search(r"WeightsUnpickler error: (.*)", problem)
-    what = f"types outside the allow-list: {', '.join(sorted(names))}" if names else (reason or [0, problem])[1]
+    if names:
+        what = f"was saved by pickle with types outside the allow-list: {', '.join(sorted(names))}"
+    else:
+        detail = reason[1].strip() if reason else problem.splitlines()[0]
+        what = f"is no checkpoint, or damaged{f': {detail}' if detail else ''}"
     return (
-        f"{path} was saved by pickle with {what}\n"
+        f"{path} {what}\n"
         "  only if you trust its author, as it can run any code: --trust-checkpoint\n"
         "  (MMEngine's and MMCV's objects, NumPy values and dates are read without it)"
     )
