@@ -146,6 +146,8 @@ class BuildNativeModules(BuildExtension):
         # Ninja keeps one build file a folder, so each module gets its own.
         self.base = os.path.abspath(self.build_temp)
         self.write_build_info()
+        if TOOLKIT is None:
+            self.remove_stale_cuda_module()
         super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
@@ -156,6 +158,15 @@ class BuildNativeModules(BuildExtension):
             ext.include_dirs.append(self.base)
         super().build_extension(ext)
         self.build_temp = self.base
+
+    def remove_stale_cuda_module(self) -> None:
+        """Of an earlier build with CUDA: it would be packed or loaded beside the new fastdet._ops."""
+        folders = [Path(self.build_lib) / "fastdet"]
+        if self.inplace or self.editable_mode:
+            folders.append(ROOT / "fastdet")
+        for folder in folders:
+            for stale in folder.glob("_ops_cuda*.so"):
+                stale.unlink()
 
     def write_build_info(self) -> None:
         """A header with what fastdet._C.build_info() tells."""
