@@ -20,7 +20,7 @@ from fastdet.engine import distributed
 from fastdet.engine.checkpoint import checkpoint_to_resume, resumed_seed
 from fastdet.engine.runner import Runner
 from fastdet.utils.environment import collect_environment
-from fastdet.utils.errors import ConfigError
+from fastdet.utils.errors import CheckpointError, ConfigError
 from fastdet.utils.logging import FILE_ONLY, forwarded
 from fastdet.utils.seed import choose_seed, seed_everything
 from fastdet.visualization.draw import class_colors
@@ -112,7 +112,10 @@ def build_runner(experiment: Experiment, options: argparse.Namespace, device: to
     if train_split is None:
         raise ConfigError("the config has no train_dataloader, so there is nothing to train on")
     work_dir = Path(str(experiment.runtime.work_dir))
-    continues = distributed.broadcast_object(checkpoint_to_resume(experiment.runtime, work_dir)) is not None
+    checkpoint = distributed.broadcast_object(checkpoint_to_resume(experiment.runtime, work_dir))
+    if checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(f"there is no checkpoint {checkpoint} to resume from")
+    continues = checkpoint is not None
     seed = experiment.runtime.seed
     if seed is None:
         old_seed = resumed_seed(experiment.runtime, work_dir)
