@@ -86,3 +86,14 @@ def test_masks_can_be_read_back_from_the_buffer(make_sample: MakeSample, as_poly
 def test_undecoded_samples_are_refused() -> None:
     with pytest.raises(DataError, match=r"a\.jpg: the sample has no pixels"):
         collate([sample_of_file("a.jpg")])
+
+
+def test_boxes_without_area_are_ignored_with_their_masks(make_sample: MakeSample) -> None:
+    sample = make_sample()
+    boxes = sample.boxes.copy()
+    boxes[0] = (4, 3, 4, 9)
+    targets = collate([replace(sample, boxes=boxes)]).targets
+    assert targets is not None
+    assert targets.count.item() == len(boxes) - 1
+    assert targets.ignore_count.item() == 1
+    assert targets.boxes[0, : len(boxes) - 1].tolist() == boxes[1:].tolist()
