@@ -73,6 +73,9 @@ def import_user_parts(experiment: Experiment) -> None:
 def build_detector(experiment: Experiment, *, load_pretrained: bool = False) -> nn.Module:
     """The network, with freshly initialised weights; also under `torch.device("meta")`.
 
+    Convolution weights are channels-last, so feature maps are too: the layout that RoIAlign reads fastest, and that
+    convolutions prefer on the CPU and on tensor cores.
+
     Args:
         load_pretrained: then load what `experiment.weights` names (ImageNet backbones).
 
@@ -83,6 +86,7 @@ def build_detector(experiment: Experiment, *, load_pretrained: bool = False) -> 
     import_user_parts(experiment)
     detector: nn.Module = build(experiment.model, MODEL_PARTS, role="detector")
     detector.classes = experiment.classes  # type: ignore[assignment]
+    detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if load_pretrained:
         for source in experiment.weights:
             content = load_checkpoint(source.checkpoint, asked_by=f"model.{source.module}.init_cfg")
