@@ -21,7 +21,7 @@ train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="RandomResize", scale=scale, ratio_range=(0.8, 1.25), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=(240, 320), allow_negative_crop=True),
+    dict(type="RandomCrop", crop_size=(320, 240), allow_negative_crop=True),
     dict(type="RandomFlip", prob=[0.25, 0.25, 0.25], direction=["horizontal", "vertical", "diagonal"]),
     dict(type="PhotoMetricDistortion"),
     dict(type="PackDetInputs"),
