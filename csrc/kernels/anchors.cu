@@ -11,8 +11,11 @@ __global__ void grid_anchors_kernel(const __grid_constant__ GridAnchorsArgs args
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < args.total; i += step) {
     int level = 0;
     while (level + 1 < args.num_levels && i >= args.levels[level + 1].first) ++level;
-    const float* base = args.base + level * args.num_base * 4;
-    grid_anchor(args.levels[level], base, args.num_base, i - args.levels[level].first, args.anchors + i * 4);
+    const AnchorLevel& place = args.levels[level];
+    const int64_t index = i - place.first;
+    const int64_t cell = index / args.num_base;
+    const float* base = args.base + (level * args.num_base + index % args.num_base) * 4;
+    shift_anchor(place, base, cell / place.width, cell % place.width, args.anchors + i * 4);
   }
 }
 

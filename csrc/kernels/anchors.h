@@ -29,16 +29,14 @@ int grid_anchors_cuda(const GridAnchorsArgs& args, void* stream);
 
 inline namespace FASTDET_ISA {
 
-// Anchor `index` of a level, shared by the twins.
-FASTDET_HD void grid_anchor(const AnchorLevel& level, const float* base, int64_t num_base, int64_t index, float* out) {
-  const int64_t cell = index / num_base;
-  const float* anchor = base + index % num_base * 4;
-  const float shift_x = exact_mul(static_cast<float>(cell % level.width), level.stride_x);
-  const float shift_y = exact_mul(static_cast<float>(cell / level.width), level.stride_y);
-  out[0] = exact_add(anchor[0], shift_x);
-  out[1] = exact_add(anchor[1], shift_y);
-  out[2] = exact_add(anchor[2], shift_x);
-  out[3] = exact_add(anchor[3], shift_y);
+// A base anchor at cell (y, x), shared by the twins.
+FASTDET_HD void shift_anchor(const AnchorLevel& level, const float* base, int64_t y, int64_t x, float* out) {
+  const float shift_x = exact_mul(static_cast<float>(x), level.stride_x);
+  const float shift_y = exact_mul(static_cast<float>(y), level.stride_y);
+  out[0] = exact_add(base[0], shift_x);
+  out[1] = exact_add(base[1], shift_y);
+  out[2] = exact_add(base[2], shift_x);
+  out[3] = exact_add(base[3], shift_y);
 }
 
 }  // namespace FASTDET_ISA

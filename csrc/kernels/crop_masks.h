@@ -60,31 +60,19 @@ FASTDET_HD float mask_value(const MaskWindow& window, int y, int x) {
   return static_cast<float>(window.bits[static_cast<int64_t>(row) * window.width + column]);
 }
 
-// One value of one crop.
-FASTDET_HD float crop_value(const MaskWindow& window, const RoiAxis<float>& y_axis, const RoiAxis<float>& x_axis,
-                            int64_t bin_y, int64_t bin_x, int64_t image_h, int64_t image_w) {
-  const int height = static_cast<int>(image_h);
-  const int width = static_cast<int>(image_w);
-  // Only samples next to the window add anything; the border clamp moves samples by at most one pixel.
-  const SampleRange ys = samples_between(y_axis, bin_y, window.y0 - 1.0, window.y0 + window.height + 1.0);
-  const SampleRange xs = samples_between(x_axis, bin_x, window.x0 - 1.0, window.x0 + window.width + 1.0);
-  float sum = 0.0f;
-  for (int64_t i = ys.begin; i < ys.end; ++i) {
-    const AxisSample<float> y = axis_sample(sample_position(y_axis, bin_y, i), height);
-    if (y.low_weight == 0.0f && y.high_weight == 0.0f) continue;
-    for (int64_t j = xs.begin; j < xs.end; ++j) {
-      const AxisSample<float> x = axis_sample(sample_position(x_axis, bin_x, j), width);
-      const float top = exact_add(
-          exact_mul(exact_mul(y.low_weight, x.low_weight), mask_value(window, y.low, x.low)),
-          exact_mul(exact_mul(y.low_weight, x.high_weight), mask_value(window, y.low, x.high)));
-      const float bottom_left =
-          exact_mul(exact_mul(y.high_weight, x.low_weight), mask_value(window, y.high, x.low));
-      const float bottom_right =
-          exact_mul(exact_mul(y.high_weight, x.high_weight), mask_value(window, y.high, x.high));
-      sum = exact_add(sum, exact_add(exact_add(top, bottom_left), bottom_right));
-    }
-  }
-  return sum / sample_count(y_axis, x_axis);
+// What one sample adds, in the order of the plain definition.
+FASTDET_HD float mask_sample(const MaskWindow& window, const AxisSample<float>& y, const AxisSample<float>& x) {
+  const float top_left = exact_mul(exact_mul(y.low_weight, x.low_weight), mask_value(window, y.low, x.low));
+  const float top_right = exact_mul(exact_mul(y.low_weight, x.high_weight), mask_value(window, y.low, x.high));
+  const float bottom_left = exact_mul(exact_mul(y.high_weight, x.low_weight), mask_value(window, y.high, x.low));
+  const float bottom_right = exact_mul(exact_mul(y.high_weight, x.high_weight), mask_value(window, y.high, x.high));
+  return exact_add(exact_add(exact_add(top_left, top_right), bottom_left), bottom_right);
+}
+
+// The samples of a bin that lie next to the window: no other adds anything. The border clamp moves samples by at
+// most one pixel.
+FASTDET_HD SampleRange samples_near(const RoiAxis<float>& axis, int64_t bin, int start, int length) {
+  return samples_between(axis, bin, start - 1.0, start + length + 1.0);
 }
 
 }  // namespace FASTDET_ISA

@@ -92,7 +92,7 @@ void build_tables(const RoiAlignArgs& args, int64_t index, const FeatureLevel& l
 bool is_channels_last(const FeatureLevel& level, int64_t channels) { return level.stride_c == 1 && channels > 1; }
 
 int64_t pooled_nanoseconds(const RoiAlignArgs& args) {
-  return std::max<int64_t>(1, args.channels * args.out_h * args.out_w);  // measured: about 1 ns a value
+  return std::max<int64_t>(1, args.channels * args.out_h * args.out_w);  // about 1 ns a value
 }
 
 template <typename T>
@@ -218,7 +218,8 @@ void backward(const RoiAlignArgs& args, ParallelRunner run) {
   const RoisByImage split = split_by_image<A>(args);
   const int64_t blocks = (args.channels + kChannelBlock - 1) / kChannelBlock;
   const int64_t tasks = args.batch * blocks;
-  const int64_t task_nanoseconds = std::max<int64_t>(1, args.num_rois * pooled_nanoseconds(args) / std::max<int64_t>(1, tasks));
+  const int64_t total_nanoseconds = args.num_rois * pooled_nanoseconds(args);
+  const int64_t task_nanoseconds = std::max<int64_t>(1, total_nanoseconds / std::max<int64_t>(1, tasks));
   const int64_t grain = std::max<int64_t>(1, kMinTaskNanoseconds / task_nanoseconds);
   parallel_for(run, tasks, grain, [&](int64_t begin, int64_t end) {
     RoiTables<A> tables;
