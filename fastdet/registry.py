@@ -27,7 +27,7 @@ class FrozenDict(dict[str, Any]):
     __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = __ior__ = _refuse  # type: ignore[assignment]
 
     def __hash__(self) -> int:  # type: ignore[override]
-        return hash(tuple(sorted((k, repr(v)) for k, v in self.items())))
+        return hash(frozenset(self))  # the keys alone: 1 and 1.0 are equal values, and must not tell dicts apart
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenDict, (dict(self),)
@@ -151,23 +151,28 @@ def _find(spec: Spec, registries: Sequence[Registry], role: str) -> Callable[...
             return registry.get(spec.type)
     known = [name for registry in registries for name in registry]
     place = f" (asked in {spec.source})" if spec.source else ""
+    article = "an" if role[:1] in "aeiou" else "a"
     raise UnsupportedConfig(
-        f"{spec.type!r} is not registered as a {role}{place}\n  {suggestion(spec.type, known)}\n"
+        f"{spec.type!r} is not registered as {article} {role}{place}\n  {suggestion(spec.type, known)}\n"
         "  if it is yours: custom_imports=dict(imports=['your_package.your_module'])"
     )
 
 
 def check_arguments(part: Callable[..., Any], spec: Spec, extra: Mapping[str, Any]) -> None:
-    """Raises ConfigError if the part does not take the Spec's arguments, or needs one that is missing."""
+    """Raises ConfigError if the part does not take the Spec's arguments, or needs one that is missing.
+
+    `extra` are live objects that the part is given beside them; a Spec cannot set these.
+    """
     parameters = inspect.signature(part).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        free = [name for name in parameters if name not in extra]
         for name in spec.args:
-            if name not in parameters:
+            if name not in free:
                 place = spec.arg_sources.get(name) or spec.source
                 where = f"\n  {place}" if place else ""
                 raise ConfigError(
-                    f"unknown argument {name!r} for {spec.type}{where}\n  {suggestion(name, parameters)}\n"
-                    f"  all arguments: {', '.join(p for p in parameters if p != 'self')}"
+                    f"unknown argument {name!r} for {spec.type}{where}\n  {suggestion(name, free)}\n"
+                    f"  all arguments: {', '.join(free)}"
                 )
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind not in (
@@ -205,6 +210,6 @@ def build(spec: Spec, registries: Sequence[Registry], *, role: str = "part", **p
     try:
         return part(**arguments, **parts)
     except (TypeError, ValueError) as problem:
-        if isinstance(problem, ConfigError) or spec.source is None:
+        if spec.source is None:
             raise
         raise ConfigError(f"{spec.type} cannot be built: {problem}\n  {spec.source}") from problem

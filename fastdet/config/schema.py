@@ -170,11 +170,11 @@ def _plain(value: Any) -> Any:
 
 def _positive(section: Any, name: str) -> None:
     value = getattr(section, name)
-    if not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 def _not_negative(section: Any, name: str) -> None:
     value = getattr(section, name)
-    if not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{name} must be a whole number of at least 0, not {value!r}")
