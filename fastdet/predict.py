@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fastdet.utils import cli
+from fastdet.utils.errors import FastdetError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -12,7 +13,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="fastdet predict", description="Detect objects in pictures and videos.")
     p.add_argument("source", metavar="SOURCE", help="a picture, a folder, a glob in quotes, or a video")
     cli.add_config(p)
-    p.add_argument("checkpoint", metavar="CKPT", help="weights: a file, or a name such as torchvision://...")
+    p.add_argument("checkpoint", metavar="CKPT", nargs="?", help="weights: a file, or a name such as torchvision://...")
+    p.add_argument("--weights", metavar="CKPT", help="the weights, as MMDetection's image_demo.py takes them")
     p.add_argument("--out-dir", default="outputs", help="folder for vis/ (pictures) and preds/ (JSON); default outputs")
     p.add_argument("--score-thr", "--pred-score-thr", type=float, default=0.3, help="least score (default 0.3)")
     p.add_argument("--batch-size", type=cli.positive, default=8, help="images at once (default 8)")
@@ -25,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
 
 def command(options: argparse.Namespace) -> None:
     """Runs the detector over the source and writes pictures and JSON."""
+    if (options.checkpoint is None) == (options.weights is None):
+        raise FastdetError("give the weights once: SOURCE CFG CKPT, or --weights CKPT")
+    options.checkpoint = options.checkpoint or options.weights
     from fastdet import api  # torch is imported here, so that --help answers at once
 
     api.predict_source(options)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from fastdet.utils import cli
-from fastdet.utils.errors import FastdetError
+from fastdet.utils.errors import FastdetError, UnsupportedConfig
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,6 +29,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--report", metavar="X.html", help="write a self-contained report with tables, curves and pictures")
     p.add_argument("--batch-size", type=cli.positive, help="images at once (default: the config's)")
     p.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
+    p.add_argument("--show", action="store_true", help=argparse.SUPPRESS)
+    p.add_argument("--tta", action="store_true", help=argparse.SUPPRESS)
+    p.add_argument("--fuse-conv-bn", action="store_true", help=argparse.SUPPRESS)
+    # They said how long windows stay and how results travel between processes.
+    p.add_argument("--wait-time", type=float, help=argparse.SUPPRESS)
+    p.add_argument("--gpu-collect", action="store_true", help=argparse.SUPPRESS)
+    p.add_argument("--tmpdir", help=argparse.SUPPRESS)
     cli.add_device(p)
     cli.add_trust(p)
     cli.add_launcher(p)
@@ -39,6 +46,12 @@ def command(options: argparse.Namespace) -> None:
     """Builds the evaluation that the options describe and runs it."""
     if options.out and not options.out.endswith((".pkl", ".pickle")):
         raise FastdetError(f"--out must end in .pkl or .pickle, not {options.out!r}")
+    if options.show:
+        raise FastdetError("--show: fastdet opens no windows; draw into a folder with --show-dir DIR")
+    if options.tta:
+        raise UnsupportedConfig("--tta: test-time augmentation is not supported; test without it")
+    if options.fuse_conv_bn:
+        print("--fuse-conv-bn is not needed and does nothing: it changes speed, not results", file=sys.stderr)
     from fastdet import evaluating  # torch is imported here, so that --help answers at once
 
     evaluating.run(options)

@@ -47,6 +47,9 @@ def command(options: argparse.Namespace) -> None:
             f"one process drives one GPU here: start {count} with\n"
             f"  torchrun --nproc-per-node {count} -m fastdet.train {options.config} ..."
         )
+    chosen = options.gpu_ids[0] if options.gpu_ids else options.gpu_id
+    if options.device is None and chosen is not None:
+        options.device = f"cuda:{chosen}"
     from fastdet import training  # torch is imported here, so that --help answers at once
 
     training.run(options)

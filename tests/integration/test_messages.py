@@ -111,6 +111,7 @@ def _no_network(url: str) -> Path:
     ("options", "code", "words"),
     [
         (["--device", "cuda:7"], 3, ["--device cuda:7", "0 CUDA devices" if not torch.cuda.is_available() else ""]),
+        (["--gpu-id", "7"], 3, ["cuda:7"]),
         (["--device", "gpu"], 1, ["--device 'gpu'", "cpu, cuda or cuda:0"]),
         (["--gpus", "2"], 1, ["torchrun --nproc-per-node 2 -m fastdet.train"]),
         (["--launcher", "pytorch"], 3, ["RANK, LOCAL_RANK, WORLD_SIZE", "torchrun"]),
