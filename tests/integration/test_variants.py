@@ -134,3 +134,14 @@ def test_a_loop_of_iterations_writes_iteration_checkpoints(tmp_path: Path) -> No
     assert ended.code == 0, ended.err
     assert {"iter_3.pth", "iter_6.pth"} <= {p.name for p in (tmp_path / "w").iterdir()}
     assert [row["step"] for row in rows_of(tmp_path / "w") if "coco/bbox_mAP" in row] == [3, 6]
+
+
+def test_a_config_of_mmdetection_2_trains_to_the_same_bits(trained: Trained, tmp_path: Path) -> None:
+    config = CONFIGS / "tiny_v2.py"
+    ended = fastdet("train", config, "--work-dir", tmp_path, "--seed", "0")
+    assert ended.code == 0, ended.err
+    assert_same_weights(tmp_path / "epoch_2.pth", trained.checkpoint)
+    options = ["--work-dir", tmp_path / "t", "--json", "--batch-size", "4"]
+    old = fastdet("test", config, tmp_path / "latest.pth", "--eval", "bbox", *options)
+    new = fastdet("test", TINY, trained.checkpoint, *options)
+    assert json.loads(old.out) == json.loads(new.out)
