@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(__file__).parent / "configs"
 TINY = CONFIGS / "tiny.py"
@@ -23,11 +25,22 @@ class Ended(NamedTuple):
     err: str
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums are cut into as many parts as there are threads: equality to the bit needs their number fixed."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def fastdet(*arguments: object) -> Ended:
-    """`fastdet VERB ...` in this process; an exception that would show as a traceback fails the test."""
+    """`fastdet VERB ...` in this process, in one thread; an exception that would show as a traceback fails the test."""
     verb, *rest = map(str, arguments)
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with one_thread(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = importlib.import_module(f"fastdet.{verb}").main(rest)
         except SystemExit as stop:

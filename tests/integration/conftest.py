@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
 
 from fastdet.data.shapes import ShapesConfig, write_shapes
 from tests.integration.commands import TINY, Ended, fastdet, overrides
@@ -17,15 +16,6 @@ class Trained(NamedTuple):
     work_dir: Path
     checkpoint: Path
     ended: Ended
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums are cut into as many parts as there are threads: equality to the bit needs their number fixed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
