@@ -18,9 +18,9 @@ constexpr int kMaxAnchorLevels = 16;
 struct GridAnchorsArgs {
   AnchorLevel levels[kMaxAnchorLevels];
   int num_levels;
-  int64_t num_base;       // base anchors per cell
-  const float* base;      // [num_levels, num_base, 4] xyxy around the origin
-  float* anchors;         // [total, 4] in the order level, y, x, base
+  int64_t num_base;   // base anchors per cell
+  const float* base;  // [num_levels, num_base, 4] xyxy around the origin
+  float* anchors;     // [total, 4] in the order level, y, x, base
   int64_t total;
 };
 

@@ -34,8 +34,8 @@ struct RoiAlignLoops {
   // out[bin, c] for channels [0, channels), channels innermost in both.
   void (*forward_rows)(const T* image, ImageStrides strides, int64_t channels, const RoiWeights<A>& roi, T* out);
   // out[bin * out_stride] of one channel plane; `line` holds one value for each column in [x_begin, x_end).
-  void (*forward_plane)(const T* plane, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end,
-                        A* line, T* out, int64_t out_stride);
+  void (*forward_plane)(const T* plane, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
+                        T* out, int64_t out_stride);
 };
 
 // Gradients are summed in A whatever the feature type is.

@@ -34,7 +34,8 @@ __global__ void crop_masks_kernel(const __grid_constant__ CropMasksArgs args) {
     const int64_t pixel = i % pixels;
     const int64_t mask = args.mask_index[index];
     const bool present = has_mask(args, mask);
-    args.crops[i] = present ? crop_value(args, mask, args.boxes + index * 4, pixel / args.side, pixel % args.side) : 0.0f;
+    args.crops[i] =
+        present ? crop_value(args, mask, args.boxes + index * 4, pixel / args.side, pixel % args.side) : 0.0f;
   }
 }
 

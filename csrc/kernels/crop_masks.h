@@ -10,10 +10,10 @@
 namespace fastdet {
 
 struct CropMasksArgs {
-  const uint8_t* bits;        // [num_bits]: all bitmaps, row-major, 0 or 1
+  const uint8_t* bits;  // [num_bits]: all bitmaps, row-major, 0 or 1
   int64_t num_bits;
-  const int64_t* offsets;     // [num_masks]: where each bitmap starts
-  const int32_t* windows;     // [num_masks, 4]: x0, y0, width, height in image pixels
+  const int64_t* offsets;  // [num_masks]: where each bitmap starts
+  const int32_t* windows;  // [num_masks, 4]: x0, y0, width, height in image pixels
   int64_t num_masks;
   const int64_t* mask_index;  // [num_boxes]; negative: zeros
   const float* boxes;         // [num_boxes, 4] xyxy in image pixels

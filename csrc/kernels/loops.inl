@@ -29,7 +29,8 @@ inline int64_t nms_segment(const NmsSegment& s, float threshold, int64_t max_out
 
 // `kVectors` vectors of channels of one bin.
 template <int kVectors, typename T, typename A>
-inline void forward_bin(const T* image, ImageStrides strides, const RoiWeights<A>& roi, int64_t ph, int64_t pw, T* out) {
+inline void forward_bin(const T* image, ImageStrides strides, const RoiWeights<A>& roi, int64_t ph, int64_t pw,
+                        T* out) {
   using V = vector_t<A>;
   V sum[kVectors] = {};
   for (int i = roi.y.begin[ph]; i < roi.y.begin[ph + 1]; ++i) {

@@ -106,8 +106,13 @@ class Columns {
 
   NmsSegment segment(int64_t index) {
     const int64_t at = offsets_[index];
-    return {&columns_[0][at], &columns_[1][at], &columns_[2][at], &columns_[3][at],
-            &columns_[4][at], &dead_[at],       segments_.starts[index + 1] - segments_.starts[index]};
+    return {&columns_[0][at],
+            &columns_[1][at],
+            &columns_[2][at],
+            &columns_[3][at],
+            &columns_[4][at],
+            &dead_[at],
+            segments_.starts[index + 1] - segments_.starts[index]};
   }
 
  private:

@@ -91,8 +91,8 @@ struct Tile {
   float4 box[kTile];
   int64_t group[kTile];
   int32_t index[kTile];
-  Word overlaps[kTile];     // bit j of row i: box i suppresses the later box j
-  unsigned valid[2];        // bit i: the slot holds a valid box
+  Word overlaps[kTile];        // bit j of row i: box i suppresses the later box j
+  unsigned valid[2];           // bit i: the slot holds a valid box
   unsigned char alive[kTile];  // not suppressed by a box kept before this tile
 };
 
@@ -134,8 +134,7 @@ __global__ void __launch_bounds__(kGreedyThreads)
   for (int64_t start = 0; start < input.size && count < limit; start += kTile) {
     if (threadIdx.x < kTile) {
       const int64_t position = start + threadIdx.x;
-      const bool valid =
-          position < input.size && static_cast<uint32_t>(keys[position]) != kInvalidScoreKey;
+      const bool valid = position < input.size && static_cast<uint32_t>(keys[position]) != kInvalidScoreKey;
       const int32_t index = valid ? order[position] : 0;
       tile.index[threadIdx.x] = index;
       tile.box[threadIdx.x] = valid ? boxes[index] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);

@@ -255,19 +255,27 @@ int64_t roi_align_first_bad_roi(const RoiAlignArgs& args) {
 
 void roi_align_forward_cpu(const RoiAlignArgs& args, ParallelRunner run) {
   switch (args.dtype) {
-    case DType::kFloat32: return forward<float>(args, run);
-    case DType::kFloat16: return forward<Half>(args, run);
-    case DType::kBFloat16: return forward<BFloat16>(args, run);
-    case DType::kFloat64: return forward<double>(args, run);
+    case DType::kFloat32:
+      return forward<float>(args, run);
+    case DType::kFloat16:
+      return forward<Half>(args, run);
+    case DType::kBFloat16:
+      return forward<BFloat16>(args, run);
+    case DType::kFloat64:
+      return forward<double>(args, run);
   }
 }
 
 void roi_align_backward_cpu(const RoiAlignArgs& args, ParallelRunner run) {
   switch (args.dtype) {
-    case DType::kFloat32: return backward<float>(args, run);
-    case DType::kFloat16: return backward<Half>(args, run);
-    case DType::kBFloat16: return backward<BFloat16>(args, run);
-    case DType::kFloat64: return backward<double>(args, run);
+    case DType::kFloat32:
+      return backward<float>(args, run);
+    case DType::kFloat16:
+      return backward<Half>(args, run);
+    case DType::kBFloat16:
+      return backward<BFloat16>(args, run);
+    case DType::kFloat64:
+      return backward<double>(args, run);
   }
 }
 

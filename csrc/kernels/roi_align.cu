@@ -163,7 +163,8 @@ struct TileTable {
 
 // Whether samples of a RoI can touch cells [begin, end) of an axis; generous by a cell.
 template <typename A>
-__device__ __forceinline__ bool touches(const RoiAxis<A>& axis, int64_t bins, int64_t begin, int64_t end, int64_t size) {
+__device__ __forceinline__ bool touches(const RoiAxis<A>& axis, int64_t bins, int64_t begin, int64_t end,
+                                        int64_t size) {
   if (axis.grid <= 0) return false;
   const A stop = axis.start + A(bins) * axis.bin;
   const A low = smaller(axis.start, stop) - A(2);
@@ -182,8 +183,8 @@ __global__ void __launch_bounds__(kBlockThreads)
                               int64_t slices) {
   using A = device_accumulator_t<T>;
   extern __shared__ __align__(16) unsigned char shared_memory[];
-  A* y_weights = reinterpret_cast<A*>(shared_memory);          // [out_h, kTileSide]
-  A* x_weights = y_weights + args.out_h * kTileSide;           // [out_w, kTileSide]
+  A* y_weights = reinterpret_cast<A*>(shared_memory);  // [out_h, kTileSide]
+  A* x_weights = y_weights + args.out_h * kTileSide;   // [out_w, kTileSide]
   __shared__ int64_t hits[kBlockThreads];
   __shared__ int warp_hits[kTileSide];
 
@@ -293,10 +294,14 @@ int roi_align_forward_cuda(const RoiAlignArgs& args, void* stream_pointer) {
   if (args.num_rois == 0 || args.channels == 0) return cudaSuccess;
   if (args.num_rois > kMostBlocks) return cudaErrorInvalidValue;
   switch (args.dtype) {
-    case DType::kFloat32: return launch_forward<float>(args, stream);
-    case DType::kFloat16: return launch_forward<__half>(args, stream);
-    case DType::kBFloat16: return launch_forward<__nv_bfloat16>(args, stream);
-    case DType::kFloat64: return launch_forward<double>(args, stream);
+    case DType::kFloat32:
+      return launch_forward<float>(args, stream);
+    case DType::kFloat16:
+      return launch_forward<__half>(args, stream);
+    case DType::kBFloat16:
+      return launch_forward<__nv_bfloat16>(args, stream);
+    case DType::kFloat64:
+      return launch_forward<double>(args, stream);
   }
   return cudaErrorInvalidValue;
 }
@@ -304,10 +309,14 @@ int roi_align_forward_cuda(const RoiAlignArgs& args, void* stream_pointer) {
 int roi_align_backward_cuda(const RoiAlignArgs& args, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
   switch (args.dtype) {
-    case DType::kFloat32: return launch_backward<float>(args, stream);
-    case DType::kFloat16: return launch_backward<__half>(args, stream);
-    case DType::kBFloat16: return launch_backward<__nv_bfloat16>(args, stream);
-    case DType::kFloat64: return launch_backward<double>(args, stream);
+    case DType::kFloat32:
+      return launch_backward<float>(args, stream);
+    case DType::kFloat16:
+      return launch_backward<__half>(args, stream);
+    case DType::kBFloat16:
+      return launch_backward<__nv_bfloat16>(args, stream);
+    case DType::kFloat64:
+      return launch_backward<double>(args, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -38,7 +38,8 @@ NmsArrays nms_arrays(const py::object& boxes, const py::object& scores, const Op
                      const OptionalObject& valid, double iou_threshold, bool batched) {
   check(iou_threshold >= 0.0 && iou_threshold <= 1.0, "`iou_threshold` must lie in [0, 1], got ", iou_threshold);
   NmsArrays arrays;
-  arrays.boxes = batched ? plain_array<float>("boxes", boxes, {-1, -1, 4}) : plain_array<float>("boxes", boxes, {-1, 4});
+  arrays.boxes =
+      batched ? plain_array<float>("boxes", boxes, {-1, -1, 4}) : plain_array<float>("boxes", boxes, {-1, 4});
   const int64_t batch = batched ? arrays.boxes.shape(0) : 1;
   const int64_t size = arrays.boxes.shape(batched ? 1 : 0);
   const auto like_scores = [&](const char* name, const py::object& object, auto zero) {
@@ -89,8 +90,14 @@ py::tuple nms_padded(const py::object& boxes, const py::object& scores, const Op
 FeatureLevel feature_level(const py::array& feature, double scale) {
   const auto stride = [&](int d) { return static_cast<int64_t>(feature.strides(d) / feature.itemsize()); };
   check(feature.shape(2) > 0 && feature.shape(3) > 0, "`features` must have cells, got ", shape_of(feature));
-  return {const_cast<void*>(feature.data()), feature.shape(2), feature.shape(3), stride(0), stride(1), stride(2),
-          stride(3), scale};
+  return {const_cast<void*>(feature.data()),
+          feature.shape(2),
+          feature.shape(3),
+          stride(0),
+          stride(1),
+          stride(2),
+          stride(3),
+          scale};
 }
 
 py::array roi_align(const std::vector<py::object>& objects, const py::object& rois,
@@ -171,9 +178,9 @@ py::array crop_masks(const py::object& bits, const py::object& offsets, const py
   const auto all_boxes = plain_array<float>("boxes", boxes, {index.shape(0), 4});
   check(output_size > 0, "`output_size` must be positive, got ", output_size);
   check(image_size.first > 0 && image_size.second > 0, "`image_size` must be positive");
-  CropMasksArgs args{all_bits.data(),  all_bits.shape(0), starts.data(),    all_windows.data(), starts.shape(0),
-                     index.data(),     all_boxes.data(),  index.shape(0),   output_size,        image_size.first,
-                     image_size.second, nullptr};
+  CropMasksArgs args{all_bits.data(), all_bits.shape(0), starts.data(),     all_windows.data(),
+                     starts.shape(0), index.data(),      all_boxes.data(),  index.shape(0),
+                     output_size,     image_size.first,  image_size.second, nullptr};
   const int64_t bad = crop_masks_first_bad_box(args);
   check(bad < 0, "`mask_index` row ", bad, " names a mask that does not exist or lies outside `bits`");
   py::array_t<float> crops({args.num_boxes, output_size, output_size});

@@ -49,8 +49,8 @@ std::vector<Tensor> roi_align_backward(const Tensor& grad, const Tensor& rois, s
   const ScalarType sum_dtype = is_half ? ScalarType::Float : dtype;
   std::vector<Tensor> result;
   for (size_t l = 0; l < spatial_scales.size(); ++l) {
-    Tensor sums = new_tensor({batch, args.channels, sizes[2 * l], sizes[2 * l + 1]}, sum_dtype, rois,
-                             format_of(channels_last));
+    Tensor sums =
+        new_tensor({batch, args.channels, sizes[2 * l], sizes[2 * l + 1]}, sum_dtype, rois, format_of(channels_last));
     torch::stable::zero_(sums);
     arguments.set_level(l, sums, sums.mutable_data_ptr());
     result.push_back(sums);

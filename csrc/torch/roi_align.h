@@ -8,11 +8,16 @@ namespace fastdet {
 
 inline DType feature_dtype(ScalarType dtype) {
   switch (dtype) {
-    case ScalarType::Float: return DType::kFloat32;
-    case ScalarType::Half: return DType::kFloat16;
-    case ScalarType::BFloat16: return DType::kBFloat16;
-    case ScalarType::Double: return DType::kFloat64;
-    default: break;
+    case ScalarType::Float:
+      return DType::kFloat32;
+    case ScalarType::Half:
+      return DType::kFloat16;
+    case ScalarType::BFloat16:
+      return DType::kBFloat16;
+    case ScalarType::Double:
+      return DType::kFloat64;
+    default:
+      break;
   }
   check(false, "`features` must be float32, float16, bfloat16 or float64, got ", torch::headeronly::toString(dtype));
   return DType::kFloat32;

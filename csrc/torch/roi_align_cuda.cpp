@@ -41,8 +41,8 @@ std::vector<Tensor> roi_align_backward(const Tensor& grad, const Tensor& rois, s
   args.pooled = const_cast<void*>(pooled.const_data_ptr());
   std::vector<Tensor> result;
   for (size_t l = 0; l < spatial_scales.size(); ++l) {
-    Tensor gradient = new_tensor({batch, args.channels, sizes[2 * l], sizes[2 * l + 1]}, dtype, rois,
-                                 format_of(channels_last));
+    Tensor gradient =
+        new_tensor({batch, args.channels, sizes[2 * l], sizes[2 * l + 1]}, dtype, rois, format_of(channels_last));
     arguments.set_level(l, gradient, gradient.mutable_data_ptr());
     result.push_back(gradient);
   }

@@ -26,8 +26,8 @@ void a_box_on_its_mask_returns_the_mask() {
   const std::vector<int32_t> windows = {3, 2, 2, 2, 0, 0, 2, 1};
   const std::vector<float> boxes = {3, 2, 5, 4, 0, 0, 1, 1, -1e9f, -1e9f, 1e9f, 1e9f};
   std::vector<float> crops(3 * 4, -1.0f);
-  fastdet::CropMasksArgs args{bits.data(), 4,          offsets.data(), windows.data(), 2, index.data(),
-                              boxes.data(), 3, 2, 10, 10, crops.data()};
+  fastdet::CropMasksArgs args{bits.data(), 4,  offsets.data(), windows.data(), 2, index.data(), boxes.data(), 3, 2,
+                              10,          10, crops.data()};
   EXPECT(fastdet::crop_masks_first_bad_box(args) == -1);
   fastdet::crop_masks_cpu(args, testing::run_on_two_threads);
   EXPECT(crops[0] == 1 && crops[1] == 0 && crops[2] == 1 && crops[3] == 1);

@@ -79,8 +79,8 @@ void equals_the_greedy_rule() {
 
 void score_keys_sort_descending_with_nan_last() {
   const float infinity = std::numeric_limits<float>::infinity();
-  const float scores[] = {infinity, 3.0f, 1e-40f, 0.0f, -1e-40f, -2.0f, -infinity,
-                          std::numeric_limits<float>::quiet_NaN()};
+  const float scores[] = {infinity, 3.0f,  1e-40f,    0.0f,
+                          -1e-40f,  -2.0f, -infinity, std::numeric_limits<float>::quiet_NaN()};
   for (size_t i = 0; i + 1 < std::size(scores); ++i) {
     EXPECT(fastdet::score_key(scores[i]) < fastdet::score_key(scores[i + 1]));
   }

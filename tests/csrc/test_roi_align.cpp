@@ -50,8 +50,8 @@ std::vector<float> random_values(size_t size, uint64_t seed) {
 std::vector<float> some_rois() {
   const float infinity = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  return {0, 2,    3,  30, 40,       1, -20, -20, 90, 90,  1, 5,    5,    5,    5, 0, 30, 30, 10, 10, 1, 1e9f, 0,
-          2e9f, 9, 0, nan, 0, 9, 9, 1, 0, 0, infinity, 9, 0, -1e9f, -1e9f, 1e9f, 1e9f, 1, 43, 51, 44, 52};
+  return {0,    2, 3, 30,  40, 1, -20, -20, 90, 90, 1,        5, 5, 5,     5,     0,    30,   30, 10, 10, 1,  1e9f, 0,
+          2e9f, 9, 0, nan, 0,  9, 9,   1,   0,  0,  infinity, 9, 0, -1e9f, -1e9f, 1e9f, 1e9f, 1,  43, 51, 44, 52};
 }
 
 std::vector<float> to_channels_last(const std::vector<float>& map, int64_t images, int64_t cells) {

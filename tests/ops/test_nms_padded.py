@@ -54,9 +54,9 @@ def test_empty_sizes(device: str) -> None:
 
 
 def test_no_valid_box_keeps_nothing(device: str) -> None:
-    boxes = torch.rand(1, 80, 4, device=device)
+    boxes = random_boxes(80, 0)[None].to(device)
     valid = torch.zeros(1, 80, dtype=torch.bool, device=device)
-    index, count = nms_padded(boxes, torch.rand(1, 80, device=device), None, 0.5, 4, valid)
+    index, count = nms_padded(boxes, tied_scores(80, 0)[None].to(device), None, 0.5, 4, valid)
     assert index.tolist() == [[0, 0, 0, 0]]
     assert count.tolist() == [0]
 

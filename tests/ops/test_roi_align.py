@@ -148,7 +148,7 @@ def test_strided_features_are_read_as_they_lie(device: str, channels_last: bool)
 
 
 def test_broadcast_features_and_gradients(device: str) -> None:
-    feature = torch.randn(1, 1, 8, 8, device=device, generator=None).expand(2, 6, 8, 8)
+    feature = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(23)).to(device).expand(2, 6, 8, 8)
     rois = torch.tensor([[0.0, 0, 0, 6, 6], [1, 1, 1, 7, 5]], device=device)
     pooled = roi_align([feature], rois, 2, [1.0])
     assert torch.equal(pooled[:, :1].expand(-1, 6, -1, -1), pooled)
