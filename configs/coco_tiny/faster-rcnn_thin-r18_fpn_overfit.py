@@ -13,6 +13,8 @@ model = dict(
     backbone=dict(base_channels=32, stem_channels=32),
     neck=dict(in_channels=[32, 64, 128, 256]),
     rpn_head=dict(anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32, 64])),
+    roi_head=dict(bbox_roi_extractor=dict(finest_scale=28)),
+    train_cfg=dict(rcnn=dict(sampler=dict(pos_fraction=0.5))),
 )
 train_pipeline = [
     dict(type="LoadImageFromFile"),
@@ -28,7 +30,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8,
-    num_workers=1,
+    num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=True),
     batch_sampler=dict(type="AspectRatioBatchSampler"),
     dataset=dict(
@@ -42,7 +44,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=4,
-    num_workers=1,
+    num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
@@ -57,13 +59,13 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="CocoMetric", ann_file=data_root + "annotations/instances_train2017.json", metric="bbox")
 test_evaluator = val_evaluator
 
-max_epochs = 150
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=50)
+max_epochs = 110
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=110)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=0.002, weight_decay=0.0001),
+    optimizer=dict(type="AdamW", lr=0.003, weight_decay=0.0001),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [

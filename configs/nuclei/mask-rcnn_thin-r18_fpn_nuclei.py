@@ -13,22 +13,24 @@ scale = (512, 512)
 model = dict(
     type="MaskRCNN",
     data_preprocessor=dict(pad_mask=True),
-    backbone=dict(base_channels=32, stem_channels=32),
-    neck=dict(in_channels=[32, 64, 128, 256]),
-    rpn_head=dict(anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32, 64])),
+    backbone=dict(num_stages=3, out_indices=(0, 1, 2), strides=(1, 2, 2), dilations=(1, 1, 1)),
+    neck=dict(in_channels=[16, 32, 64], out_channels=48, num_outs=4),
+    rpn_head=dict(in_channels=48, feat_channels=48, anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32])),
     roi_head=dict(
-        bbox_head=dict(num_classes=1),
+        bbox_roi_extractor=dict(out_channels=48, featmap_strides=[4, 8, 16], finest_scale=28),
+        bbox_head=dict(in_channels=48, num_classes=1),
         mask_roi_extractor=dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=2),
-            out_channels=64,
-            featmap_strides=[4, 8, 16, 32],
+            out_channels=48,
+            featmap_strides=[4, 8, 16],
+            finest_scale=28,
         ),
         mask_head=dict(
             type="FCNMaskHead",
             num_convs=2,
-            in_channels=64,
-            conv_out_channels=64,
+            in_channels=48,
+            conv_out_channels=48,
             num_classes=1,
             loss_mask=dict(type="CrossEntropyLoss", use_mask=True, loss_weight=1.0),
         ),
@@ -53,7 +55,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=4,
-    num_workers=1,
+    num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -67,7 +69,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=2,
-    num_workers=1,
+    num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
@@ -83,13 +85,13 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="CocoMetric", ann_file=data_root + "val.json", metric=["bbox", "segm"])
 test_evaluator = val_evaluator
 
-max_epochs = 60
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=20)
+max_epochs = 32
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=16)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=0.002, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=0.003, weight_decay=0.05),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [
