@@ -142,8 +142,10 @@ def predict_source(options: argparse.Namespace) -> None:
             name = frame.name if name in names else name  # a.png beside a.jpg
             names.add(name)
             found += _write(name, frame, result, detector.classes, out, options)
-        print(f"\r{len(names)} pictures, {found} objects", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"\r{len(names)} pictures, {found} objects", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     print(f"{found} objects of score >= {options.score_thr:g} in {len(names)} pictures -> {out}")
 
 

@@ -21,8 +21,8 @@ model = dict(
     train_cfg=dict(rcnn=dict(sampler=dict(num=64, pos_fraction=0.5)), rpn_proposal=dict(nms_pre=256, max_per_img=128)),
     test_cfg=dict(rpn=dict(nms_pre=256, max_per_img=128)),
 )
-max_epochs = 20
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=5)
+max_epochs = 24
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=6)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
