@@ -7,13 +7,14 @@ Command:  python -m fastdet.train configs/coco_tiny/faster-rcnn_thin-r18_fpn_ove
 _base_ = ["../_base_/models/faster-rcnn_thin-r18_fpn.py", "../_base_/default_runtime.py"]
 dataset_type = "CocoDataset"
 data_root = "{{$COCO_TINY_ROOT:data/coco_tiny}}/"
-scale = (416, 320)
+scale = (512, 384)
 
+# A pyramid from stride 8 on; two anchors of each shape there (16 and 32 pixels) for the small objects.
 model = dict(
-    backbone=dict(base_channels=32, stem_channels=32),
-    neck=dict(in_channels=[32, 64, 128, 256]),
-    rpn_head=dict(anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32, 64])),
-    roi_head=dict(bbox_roi_extractor=dict(finest_scale=28)),
+    backbone=dict(base_channels=32, stem_channels=32, out_indices=(1, 2, 3)),
+    neck=dict(in_channels=[64, 128, 256], num_outs=4),
+    rpn_head=dict(anchor_generator=dict(scales=[2, 4], strides=[8, 16, 32, 64])),
+    roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[8, 16, 32], finest_scale=56)),
     train_cfg=dict(rcnn=dict(sampler=dict(pos_fraction=0.5))),
 )
 train_pipeline = [
