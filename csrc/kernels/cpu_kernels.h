@@ -1,6 +1,9 @@
 // The inner loops that are compiled for several instruction sets, and the choice among them at run time.
 #pragma once
 
+#include <type_traits>
+
+#include "deform_taps.h"
 #include "half.h"
 
 namespace fastdet {
@@ -60,33 +63,70 @@ struct NmsSegment {
 
 constexpr int64_t kNmsPadding = 16;
 
+// Matrix products c += a * b. Buffers of a and c hold a multiple of kGemmRowMultiple rows, those of b and c whole panels.
+constexpr int64_t kGemmRowMultiple = 8;
+
+template <typename A>
+struct GemmLoops {
+  int64_t panel_columns;
+  // b[k, n] with these strides into panels.
+  void (*pack)(const A* b, int64_t stride_k, int64_t stride_n, int64_t k, int64_t n, A* packed);
+  void (*multiply)(const A* a, int64_t stride_row, int64_t stride_k, const A* packed, int64_t m, int64_t n, int64_t k,
+                   A* c, int64_t stride_c);
+};
+
+template <typename A>
+struct DeformTap {
+  BilinearTap<A> tap;
+  A mask;
+};
+
+template <typename T>
+struct DeformLoops {
+  using A = accumulator_t<T>;
+  void (*gather)(const T* image, int64_t cell_stride, const DeformTap<A>* taps, int64_t rows, int64_t channels,
+                 A* columns, int64_t row_stride);
+  void (*scatter)(const T* image, A* image_gradient, int64_t cell_stride, const DeformTap<A>* taps, int64_t rows,
+                  int64_t channels, const A* gradient, A* columns, int64_t row_stride, A* dots);
+};
+
+// A value of each type whose sums are float or double.
+template <template <typename> class Loops>
+struct ByFeature {
+  Loops<float> of_float;
+  Loops<Half> of_half;
+  Loops<BFloat16> of_bfloat16;
+  Loops<double> of_double;
+
+  template <typename T>
+  const Loops<T>& get() const {
+    if constexpr (std::is_same_v<T, float>) return of_float;
+    else if constexpr (std::is_same_v<T, Half>) return of_half;
+    else if constexpr (std::is_same_v<T, BFloat16>) return of_bfloat16;
+    else return of_double;
+  }
+};
+
+template <template <typename> class Loops>
+struct ByAccumulator {
+  Loops<float> of_float;
+  Loops<double> of_double;
+
+  template <typename A>
+  const Loops<A>& get() const {
+    if constexpr (std::is_same_v<A, float>) return of_float;
+    else return of_double;
+  }
+};
+
 struct CpuKernels {
   const char* name;
   // Greedy NMS of one group: writes the kept positions in order, returns how many; stops at max_output.
   int64_t (*nms_segment)(const NmsSegment& segment, float threshold, int64_t max_output, int64_t* kept);
-  RoiAlignLoops<float> roi_align_float;
-  RoiAlignLoops<Half> roi_align_half;
-  RoiAlignLoops<BFloat16> roi_align_bfloat16;
-  RoiAlignLoops<double> roi_align_double;
-  RoiAlignGradientLoops<float> roi_align_gradient_float;
-  RoiAlignGradientLoops<double> roi_align_gradient_double;
-
-  template <typename T>
-  const RoiAlignLoops<T>& roi_align() const {
-    if constexpr (sizeof(T) == 8) return roi_align_double;
-    else if constexpr (sizeof(T) == 4) return roi_align_float;
-    else return half_loops(static_cast<const T*>(nullptr));
-  }
-
-  template <typename A>
-  const RoiAlignGradientLoops<A>& roi_align_gradient() const {
-    if constexpr (sizeof(A) == 8) return roi_align_gradient_double;
-    else return roi_align_gradient_float;
-  }
-
- private:
-  const RoiAlignLoops<Half>& half_loops(const Half*) const { return roi_align_half; }
-  const RoiAlignLoops<BFloat16>& half_loops(const BFloat16*) const { return roi_align_bfloat16; }
+  ByFeature<RoiAlignLoops> roi_align;
+  ByAccumulator<RoiAlignGradientLoops> roi_align_gradient;
+  ByAccumulator<GemmLoops> gemm;
+  ByFeature<DeformLoops> deform;
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

@@ -5,6 +5,9 @@
 #include "cpu_kernels.h"
 #include "simd.h"
 
+#include "deform_conv2d.inl"
+#include "gemm.inl"
+
 namespace fastdet {
 inline namespace FASTDET_ISA {
 
@@ -152,12 +155,17 @@ inline void gradient_plane(A* plane, ImageStrides strides, const RoiWeights<A>& 
 inline CpuKernels kernels_of_this_set(const char* name) {
   return {name,
           &nms_segment,
-          {&forward_rows<float>, &forward_plane<float>},
-          {&forward_rows<Half>, &forward_plane<Half>},
-          {&forward_rows<BFloat16>, &forward_plane<BFloat16>},
-          {&forward_rows<double>, &forward_plane<double>},
-          {&gradient_rows<float>, &gradient_plane<float>},
-          {&gradient_rows<double>, &gradient_plane<double>}};
+          {{&forward_rows<float>, &forward_plane<float>},
+           {&forward_rows<Half>, &forward_plane<Half>},
+           {&forward_rows<BFloat16>, &forward_plane<BFloat16>},
+           {&forward_rows<double>, &forward_plane<double>}},
+          {{&gradient_rows<float>, &gradient_plane<float>}, {&gradient_rows<double>, &gradient_plane<double>}},
+          {{kPanelColumns<float>, &pack_panels<float>, &multiply_packed<float>},
+           {kPanelColumns<double>, &pack_panels<double>, &multiply_packed<double>}},
+          {{&gather_columns<float>, &scatter_columns<float>},
+           {&gather_columns<Half>, &scatter_columns<Half>},
+           {&gather_columns<BFloat16>, &scatter_columns<BFloat16>},
+           {&gather_columns<double>, &scatter_columns<double>}}};
 }
 
 }  // namespace FASTDET_ISA

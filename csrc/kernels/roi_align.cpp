@@ -99,7 +99,7 @@ template <typename T>
 void forward_roi(const RoiAlignArgs& args, int64_t index, RoiTables<accumulator_t<T>>& tables,
                  std::vector<accumulator_t<T>>& line, std::vector<T>& block) {
   using A = accumulator_t<T>;
-  const RoiAlignLoops<T>& loops = cpu_kernels().roi_align<T>();
+  const RoiAlignLoops<T>& loops = cpu_kernels().roi_align.get<T>();
   const FeatureLevel& level = args.levels[level_of<A>(args, index)];
   const int64_t bins = args.out_h * args.out_w;
   T* out = static_cast<T*>(args.pooled) + index * args.channels * bins;
@@ -188,7 +188,7 @@ void backward_roi(const RoiAlignArgs& args, int64_t image, int64_t index, int64_
                   RoiTables<accumulator_t<T>>& tables, std::vector<accumulator_t<T>>& line,
                   std::vector<accumulator_t<T>>& block) {
   using A = accumulator_t<T>;
-  const RoiAlignGradientLoops<A>& loops = cpu_kernels().roi_align_gradient<A>();
+  const RoiAlignGradientLoops<A>& loops = cpu_kernels().roi_align_gradient.get<A>();
   const FeatureLevel& level = args.levels[level_of<A>(args, index)];
   build_tables(args, index, level, tables);
   if (tables.empty()) return;
