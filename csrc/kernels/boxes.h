@@ -31,6 +31,14 @@ FASTDET_HD auto iou_exceeds(V inter, V area_a, V area_b, V threshold) {
   return inter > exact_mul(threshold, exact_add(area_a, area_b) - inter);
 }
 
+// The IoU that assignments compare with thresholds and with each other: the union is at least 1e-6, and the areas are
+// not clamped, as in MMDetection.
+template <typename V>
+FASTDET_HD V assigned_iou(V inter, V object_area, V box_area) {
+  const V smallest_union = V{} + 1e-6f;
+  return inter / larger(exact_add(exact_add(object_area, box_area), -inter), smallest_union);
+}
+
 // Sort key of a score: ascending keys are descending scores, -0 equals +0, NaN comes last.
 constexpr uint32_t kNanScoreKey = 0xFFFFFFFEu;
 constexpr uint32_t kInvalidScoreKey = 0xFFFFFFFFu;

@@ -90,6 +90,25 @@ struct DeformLoops {
                   int64_t channels, const A* gradient, A* columns, int64_t row_stride, A* dots);
 };
 
+// Candidates of an assignment, one array per coordinate.
+constexpr int64_t kAssignBlock = 256;
+
+struct AssignBlock {
+  const float* x1;
+  const float* y1;
+  const float* x2;
+  const float* y2;
+  const float* area;
+};
+
+struct AssignObject {
+  float x1;
+  float y1;
+  float x2;
+  float y2;
+  float area;
+};
+
 // A value of each type whose sums are float or double.
 template <template <typename> class Loops>
 struct ByFeature {
@@ -127,6 +146,12 @@ struct CpuKernels {
   ByAccumulator<RoiAlignGradientLoops> roi_align_gradient;
   ByAccumulator<GemmLoops> gemm;
   ByFeature<DeformLoops> deform;
+  // Raises best[i] and sets index[i] to `number` where the object overlaps more; returns the block's largest IoU.
+  float (*assign_best)(const AssignBlock& block, const AssignObject& object, int32_t number, float* best,
+                       int32_t* index);
+  // Sets index[i] to `number` where the IoU is exactly `wanted`.
+  void (*assign_equal)(const AssignBlock& block, const AssignObject& object, int32_t number, float wanted,
+                       int32_t* index);
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

@@ -5,6 +5,7 @@
 #include "cpu_kernels.h"
 #include "simd.h"
 
+#include "assign_max_iou.inl"
 #include "deform_conv2d.inl"
 #include "gemm.inl"
 
@@ -165,7 +166,9 @@ inline CpuKernels kernels_of_this_set(const char* name) {
           {{&gather_columns<float>, &scatter_columns<float>},
            {&gather_columns<Half>, &scatter_columns<Half>},
            {&gather_columns<BFloat16>, &scatter_columns<BFloat16>},
-           {&gather_columns<double>, &scatter_columns<double>}}};
+           {&gather_columns<double>, &scatter_columns<double>}},
+          &assign_best,
+          &assign_equal};
 }
 
 }  // namespace FASTDET_ISA

@@ -24,6 +24,10 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
   m.def(
       "deform_conv2d_backward(Tensor grad, Tensor input, Tensor offset, Tensor? mask, Tensor weight, int[] stride, "
       "int[] padding, int[] dilation, bool channels_last) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "assign_max_iou(Tensor boxes, Tensor objects, Tensor valid, Tensor? candidates, Tensor? blocked, "
+      "float positive, float negative_low, float negative_high, float min_positive, bool match_low_quality, "
+      "bool all_ties) -> (Tensor, Tensor)");
 }
 
 static PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_ops", "Registers torch.ops.fastdet for the CPU.", -1,

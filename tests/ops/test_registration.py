@@ -54,6 +54,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     ),
     "grid_anchors": (BOXES[:6].view(2, 3, 4), [2, 3, 1, 1], [4.0, 4.0, 8.0, 8.0]),
     "crop_masks": mask_arguments(),
+    "assign_max_iou": (BOXES, BOXES[None, :4], SCORES[None, :4] > 0.2, None, None, 0.5, 0.0, 0.4, 0.0, True, True),
     "deform_conv2d": deform_arguments(False),
     "deform_conv2d_backward": (
         torch.randn(2, 6, 5, 6, generator=torch.Generator().manual_seed(8)),
@@ -86,6 +87,10 @@ def detector_like(boxes: Tensor, scores: Tensor, groups: Tensor, base: Tensor, f
     pooled = ops.roi_align(features, torch.cat([torch.zeros_like(chosen[:, :1]), chosen], dim=1), 3, SCALES)
     offset = 0.1 * features[0][:, :1].expand(-1, 18, -1, -1)
     weight = base.flatten()[:1].expand(2, 4, 3, 3)
+    objects = base.view(1, -1, 4)
+    valid = torch.ones_like(objects[..., 0], dtype=torch.bool)
+    _, overlap = ops.assign_max_iou(boxes, objects, valid, positive=0.5, negative=0.4)
+    pooled = pooled + overlap.mean()
     pooled = pooled + ops.deform_conv2d(features[0], offset, weight, padding=1).mean()
     anchors = ops.grid_anchors(base, [feature.shape[2:] for feature in features], [(4, 4), (8, 8), (16, 16)])
     slots = torch.full((6,), -1, dtype=torch.int64)
