@@ -36,9 +36,10 @@ struct RoiAlignLoops {
   using A = accumulator_t<T>;
   // out[bin, c] for channels [0, channels), channels innermost in both.
   void (*forward_rows)(const T* image, ImageStrides strides, int64_t channels, const RoiWeights<A>& roi, T* out);
-  // out[bin * out_stride] of one channel plane; `line` holds one value for each column in [x_begin, x_end).
-  void (*forward_plane)(const T* plane, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
-                        T* out, int64_t out_stride);
+  // out[bin * out_stride] of one channel plane, which can be read up to `end`; `line` holds one value for each column
+  // in [x_begin, x_end) and a vector more.
+  void (*forward_plane)(const T* plane, const T* end, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end,
+                        A* line, T* out, int64_t out_stride);
 };
 
 // Gradients are summed in A whatever the feature type is.
@@ -52,16 +53,18 @@ struct RoiAlignGradientLoops {
 
 // Boxes of one group in score order, one array per coordinate, padded with zeros to a multiple of kNmsPadding.
 struct NmsSegment {
-  const float* x1;
-  const float* y1;
-  const float* x2;
-  const float* y2;
-  const float* area;
-  int32_t* dead;  // all zero on entry, padded as well
+  float* x1;
+  float* y1;
+  float* x2;
+  float* y2;
+  float* area;
+  int64_t* place;  // 0 .. size - 1 on entry: boxes are moved when many around them are suppressed
+  int32_t* dead;   // all zero on entry, padded as well
   int64_t size;
 };
 
 constexpr int64_t kNmsPadding = 16;
+constexpr int kLinePadding = 16;  // lanes of the widest vector
 
 // Matrix products c += a * b. Buffers of a and c hold a multiple of kGemmRowMultiple rows, those of b and c whole panels.
 constexpr int64_t kGemmRowMultiple = 8;

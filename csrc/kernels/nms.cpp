@@ -94,12 +94,14 @@ class Columns {
     }
     for (std::vector<float>& column : columns_) column.resize(total);
     dead_.resize(total);
+    places_.resize(total);
     for (size_t s = 0; s < num_segments; ++s) {
       int64_t to = offsets_[s];
       for (int64_t i = segments.starts[s]; i < segments.starts[s + 1]; ++i, ++to) {
         const float* box = boxes + order[segments.ranks[i]] * 4;
         for (int k = 0; k < 4; ++k) columns_[k][to] = box[k];
         columns_[4][to] = box_area(box[0], box[1], box[2], box[3]);
+        places_[to] = i - segments.starts[s];
       }
     }
   }
@@ -111,6 +113,7 @@ class Columns {
             &columns_[2][at],
             &columns_[3][at],
             &columns_[4][at],
+            &places_[at],
             &dead_[at],
             segments_.starts[index + 1] - segments_.starts[index]};
   }
@@ -118,6 +121,7 @@ class Columns {
  private:
   const Segments& segments_;
   std::array<std::vector<float>, 5> columns_;
+  std::vector<int64_t> places_;
   std::vector<int32_t> dead_;
   std::vector<int64_t> offsets_;
 };

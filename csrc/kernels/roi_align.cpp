@@ -115,11 +115,13 @@ void forward_roi(const RoiAlignArgs& args, int64_t index, RoiTables<accumulator_
   if (!is_channels_last(level, args.channels)) {
     const int x_begin = tables.x.first_cell();
     const int x_end = tables.x.last_cell() + 1;
-    line.resize(x_end - x_begin);
+    line.resize(x_end - x_begin + kLinePadding);
+    const int64_t plane_size = (level.height - 1) * level.stride_h + (level.width - 1) * level.stride_w + 1;
     const int64_t bin_stride = args.pooled_channels_last ? args.channels : 1;
     const int64_t channel_stride = args.pooled_channels_last ? 1 : bins;
     for (int64_t c = 0; c < args.channels; ++c) {
-      loops.forward_plane(data + c * level.stride_c, strides, weights, x_begin, x_end, line.data(),
+      const T* plane = data + c * level.stride_c;
+      loops.forward_plane(plane, plane + plane_size, strides, weights, x_begin, x_end, line.data(),
                           out + c * channel_stride, bin_stride);
     }
   } else if (args.pooled_channels_last) {
