@@ -14,7 +14,7 @@ FASTDET_HD V box_area(V x1, V y1, V x2, V y2) {
   const V zero = V{};
   const V width = x2 - x1;
   const V height = y2 - y1;
-  return exact_mul(width < zero ? zero : width, height < zero ? zero : height);
+  return exact_mul(larger(zero, width), larger(zero, height));  // NaN stays NaN
 }
 
 template <typename V>
@@ -22,7 +22,7 @@ FASTDET_HD V intersection(V ax1, V ay1, V ax2, V ay2, V bx1, V by1, V bx2, V by2
   const V zero = V{};
   const V width = smaller(ax2, bx2) - larger(ax1, bx1);
   const V height = smaller(ay2, by2) - larger(ay1, by1);
-  return exact_mul(width < zero ? zero : width, height < zero ? zero : height);
+  return exact_mul(larger(zero, width), larger(zero, height));  // NaN stays NaN
 }
 
 // Whether the IoU exceeds the threshold, without a division: inter > threshold * union. False for NaN.

@@ -1,9 +1,11 @@
 // The inner loops themselves; each file of simd/ includes this once with FASTDET_ISA set. No standard container or
 // algorithm is used here: their instances would be shared between the instruction sets.
 
+// simd.h comes first: its vector forms of `smaller` and `larger` must be known where boxes.h calls them.
+#include "simd.h"
+
 #include "boxes.h"
 #include "cpu_kernels.h"
-#include "simd.h"
 
 #include "assign_max_iou.inl"
 #include "deform_conv2d.inl"
@@ -13,17 +15,19 @@ namespace fastdet {
 inline namespace FASTDET_ISA {
 
 // Moves the boxes of [from, size) that live to its front, in order; returns the new size.
-inline int64_t drop_dead(const NmsSegment& s, int64_t from, int64_t size) {
+inline int64_t drop_dead(const NmsSegment& segment, int64_t from, int64_t size) {
+  const NmsSegment s = segment;  // a copy, whose pointers stay in registers
   int64_t to = from;
-  for (int64_t j = from; j < size; ++j) {
-    if (s.dead[j] != 0) continue;
+  for (int64_t j = from; j < size; ++j) {  // every box is moved and only a living one kept: no branch to guess
+    const int64_t lives = s.dead[j] == 0;
     s.x1[to] = s.x1[j];
     s.y1[to] = s.y1[j];
     s.x2[to] = s.x2[j];
     s.y2[to] = s.y2[j];
     s.area[to] = s.area[j];
     s.place[to] = s.place[j];
-    s.dead[to++] = 0;
+    s.dead[to] = 0;
+    to += lives;
   }
   return to;
 }
@@ -49,7 +53,7 @@ inline int64_t nms_segment(const NmsSegment& s, float threshold, int64_t max_out
     if (count % kKeptBetweenDrops != 0 || size - i < kFewBoxes) continue;
     int64_t dead = 0;
     for (int64_t j = i + 1; j < size; ++j) dead -= s.dead[j];
-    if (dead > (size - i) / 8) size = drop_dead(s, i + 1, size);
+    if (dead > (size - i) / 4) size = drop_dead(s, i + 1, size);
   }
   return count;
 }
