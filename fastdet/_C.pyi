@@ -33,4 +33,27 @@ def crop_masks(
     output_size: int,
     image_size: tuple[int, int],
 ) -> NDArray[np.float32]: ...
+def deform_conv2d(
+    input: Any,
+    offset: Any,
+    weight: Any,
+    bias: Any | None = None,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    mask: Any | None = None,
+) -> NDArray[Any]: ...
+def assign_max_iou(
+    boxes: Any,
+    objects: Any,
+    valid: Any,
+    *,
+    positive: float,
+    negative: tuple[float, float],
+    min_positive: float = 0.0,
+    match_low_quality: bool = True,
+    all_ties: bool = True,
+    candidates: Any | None = None,
+    blocked: Any | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
 def build_info() -> dict[str, str]: ...

@@ -1,6 +1,9 @@
 // The inner loops that are compiled for several instruction sets, and the choice among them at run time.
 #pragma once
 
+#include <type_traits>
+
+#include "deform_taps.h"
 #include "half.h"
 
 namespace fastdet {
@@ -33,9 +36,10 @@ struct RoiAlignLoops {
   using A = accumulator_t<T>;
   // out[bin, c] for channels [0, channels), channels innermost in both.
   void (*forward_rows)(const T* image, ImageStrides strides, int64_t channels, const RoiWeights<A>& roi, T* out);
-  // out[bin * out_stride] of one channel plane; `line` holds one value for each column in [x_begin, x_end).
-  void (*forward_plane)(const T* plane, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
-                        T* out, int64_t out_stride);
+  // out[bin * out_stride] of one channel plane, which can be read up to `end`; `line` holds one value for each column
+  // in [x_begin, x_end) and a vector more.
+  void (*forward_plane)(const T* plane, const T* end, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end,
+                        A* line, T* out, int64_t out_stride);
 };
 
 // Gradients are summed in A whatever the feature type is.
@@ -49,44 +53,108 @@ struct RoiAlignGradientLoops {
 
 // Boxes of one group in score order, one array per coordinate, padded with zeros to a multiple of kNmsPadding.
 struct NmsSegment {
+  float* x1;
+  float* y1;
+  float* x2;
+  float* y2;
+  float* area;
+  int64_t* place;  // 0 .. size - 1 on entry: boxes are moved when many around them are suppressed
+  int32_t* dead;   // all zero on entry, padded as well
+  int64_t size;
+};
+
+constexpr int64_t kNmsPadding = 16;
+constexpr int kLinePadding = 16;  // lanes of the widest vector
+
+// Matrix products c += a * b. Buffers of a and c hold a multiple of kGemmRowMultiple rows, those of b and c whole panels.
+constexpr int64_t kGemmRowMultiple = 8;
+
+template <typename A>
+struct GemmLoops {
+  int64_t panel_columns;
+  // b[k, n] with these strides into panels.
+  void (*pack)(const A* b, int64_t stride_k, int64_t stride_n, int64_t k, int64_t n, A* packed);
+  void (*multiply)(const A* a, int64_t stride_row, int64_t stride_k, const A* packed, int64_t m, int64_t n, int64_t k,
+                   A* c, int64_t stride_c);
+};
+
+template <typename A>
+struct DeformTap {
+  BilinearTap<A> tap;
+  A mask;
+};
+
+template <typename T>
+struct DeformLoops {
+  using A = accumulator_t<T>;
+  void (*gather)(const T* image, int64_t cell_stride, const DeformTap<A>* taps, int64_t rows, int64_t channels,
+                 A* columns, int64_t row_stride);
+  void (*scatter)(const T* image, A* image_gradient, int64_t cell_stride, const DeformTap<A>* taps, int64_t rows,
+                  int64_t channels, const A* gradient, A* columns, int64_t row_stride, A* dots);
+};
+
+// Candidates of an assignment, one array per coordinate.
+constexpr int64_t kAssignBlock = 256;
+
+struct AssignBlock {
   const float* x1;
   const float* y1;
   const float* x2;
   const float* y2;
   const float* area;
-  int32_t* dead;  // all zero on entry, padded as well
-  int64_t size;
 };
 
-constexpr int64_t kNmsPadding = 16;
+struct AssignObject {
+  float x1;
+  float y1;
+  float x2;
+  float y2;
+  float area;
+};
+
+// A value of each type whose sums are float or double.
+template <template <typename> class Loops>
+struct ByFeature {
+  Loops<float> of_float;
+  Loops<Half> of_half;
+  Loops<BFloat16> of_bfloat16;
+  Loops<double> of_double;
+
+  template <typename T>
+  const Loops<T>& get() const {
+    if constexpr (std::is_same_v<T, float>) return of_float;
+    else if constexpr (std::is_same_v<T, Half>) return of_half;
+    else if constexpr (std::is_same_v<T, BFloat16>) return of_bfloat16;
+    else return of_double;
+  }
+};
+
+template <template <typename> class Loops>
+struct ByAccumulator {
+  Loops<float> of_float;
+  Loops<double> of_double;
+
+  template <typename A>
+  const Loops<A>& get() const {
+    if constexpr (std::is_same_v<A, float>) return of_float;
+    else return of_double;
+  }
+};
 
 struct CpuKernels {
   const char* name;
   // Greedy NMS of one group: writes the kept positions in order, returns how many; stops at max_output.
   int64_t (*nms_segment)(const NmsSegment& segment, float threshold, int64_t max_output, int64_t* kept);
-  RoiAlignLoops<float> roi_align_float;
-  RoiAlignLoops<Half> roi_align_half;
-  RoiAlignLoops<BFloat16> roi_align_bfloat16;
-  RoiAlignLoops<double> roi_align_double;
-  RoiAlignGradientLoops<float> roi_align_gradient_float;
-  RoiAlignGradientLoops<double> roi_align_gradient_double;
-
-  template <typename T>
-  const RoiAlignLoops<T>& roi_align() const {
-    if constexpr (sizeof(T) == 8) return roi_align_double;
-    else if constexpr (sizeof(T) == 4) return roi_align_float;
-    else return half_loops(static_cast<const T*>(nullptr));
-  }
-
-  template <typename A>
-  const RoiAlignGradientLoops<A>& roi_align_gradient() const {
-    if constexpr (sizeof(A) == 8) return roi_align_gradient_double;
-    else return roi_align_gradient_float;
-  }
-
- private:
-  const RoiAlignLoops<Half>& half_loops(const Half*) const { return roi_align_half; }
-  const RoiAlignLoops<BFloat16>& half_loops(const BFloat16*) const { return roi_align_bfloat16; }
+  ByFeature<RoiAlignLoops> roi_align;
+  ByAccumulator<RoiAlignGradientLoops> roi_align_gradient;
+  ByAccumulator<GemmLoops> gemm;
+  ByFeature<DeformLoops> deform;
+  // Raises best[i] and sets index[i] to `number` where the object overlaps more; returns the block's largest IoU.
+  float (*assign_best)(const AssignBlock& block, const AssignObject& object, int32_t number, float* best,
+                       int32_t* index);
+  // Sets index[i] to `number` where the IoU is exactly `wanted`.
+  void (*assign_equal)(const AssignBlock& block, const AssignObject& object, int32_t number, float wanted,
+                       int32_t* index);
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

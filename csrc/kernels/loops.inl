@@ -1,28 +1,59 @@
 // The inner loops themselves; each file of simd/ includes this once with FASTDET_ISA set. No standard container or
 // algorithm is used here: their instances would be shared between the instruction sets.
 
+// simd.h comes first: its vector forms of `smaller` and `larger` must be known where boxes.h calls them.
+#include "simd.h"
+
 #include "boxes.h"
 #include "cpu_kernels.h"
-#include "simd.h"
+
+#include "assign_max_iou.inl"
+#include "deform_conv2d.inl"
+#include "gemm.inl"
 
 namespace fastdet {
 inline namespace FASTDET_ISA {
 
+// Moves the boxes of [from, size) that live to its front, in order; returns the new size.
+inline int64_t drop_dead(const NmsSegment& segment, int64_t from, int64_t size) {
+  const NmsSegment s = segment;  // a copy, whose pointers stay in registers
+  int64_t to = from;
+  for (int64_t j = from; j < size; ++j) {  // every box is moved and only a living one kept: no branch to guess
+    const int64_t lives = s.dead[j] == 0;
+    s.x1[to] = s.x1[j];
+    s.y1[to] = s.y1[j];
+    s.x2[to] = s.x2[j];
+    s.y2[to] = s.y2[j];
+    s.area[to] = s.area[j];
+    s.place[to] = s.place[j];
+    s.dead[to] = 0;
+    to += lives;
+  }
+  return to;
+}
+
 inline int64_t nms_segment(const NmsSegment& s, float threshold, int64_t max_output, int64_t* kept) {
   using F = vector_t<float>;
   constexpr int64_t lanes = kLanes<float>;
+  constexpr int64_t kKeptBetweenDrops = 16;
+  constexpr int64_t kFewBoxes = 8 * lanes;
   static_assert(kNmsPadding % lanes == 0, "segments are padded for the widest vector");
   const F limit = splat(threshold);
   int64_t count = 0;
-  for (int64_t i = 0; i < s.size && count < max_output; ++i) {
+  int64_t size = s.size;
+  for (int64_t i = 0; i < size && count < max_output; ++i) {
     if (s.dead[i] != 0) continue;
-    kept[count++] = i;
+    kept[count++] = s.place[i];
     const F x1 = splat(s.x1[i]), y1 = splat(s.y1[i]), x2 = splat(s.x2[i]), y2 = splat(s.y2[i]), area = splat(s.area[i]);
     // Lanes at or before i in the first vector are decided already: what is written there is never read.
-    for (int64_t j = i / lanes * lanes; j < s.size; j += lanes) {
+    for (int64_t j = i / lanes * lanes; j < size; j += lanes) {
       const F inter = intersection(x1, y1, x2, y2, load(s.x1 + j), load(s.y1 + j), load(s.x2 + j), load(s.y2 + j));
       store(s.dead + j, load(s.dead + j) | iou_exceeds(inter, area, load(s.area + j), limit));
     }
+    if (count % kKeptBetweenDrops != 0 || size - i < kFewBoxes) continue;
+    int64_t dead = 0;
+    for (int64_t j = i + 1; j < size; ++j) dead -= s.dead[j];
+    if (dead > (size - i) / 4) size = drop_dead(s, i + 1, size);
   }
   return count;
 }
@@ -74,25 +105,36 @@ inline void forward_rows(const T* image, ImageStrides strides, int64_t channels,
 }
 
 // Rows are summed first, into one line of the columns in use, and the line is then summed into bins: the weights are
-// products, so that rows cost vector operations even though a channel's cells lie far from the next channel's.
+// products, so that rows cost vector operations even though a channel's cells lie far from the next channel's. Whole
+// vectors are read past the columns in use where that stays before `end`.
 template <typename T>
-inline void forward_plane(const T* plane, ImageStrides strides, const RoiWeights<accumulator_t<T>>& roi, int x_begin,
-                          int x_end, accumulator_t<T>* line, T* out, int64_t out_stride) {
+inline void forward_plane(const T* plane, const T* end, ImageStrides strides, const RoiWeights<accumulator_t<T>>& roi,
+                          int x_begin, int x_end, accumulator_t<T>* line, T* out, int64_t out_stride) {
   using A = accumulator_t<T>;
+  using V = vector_t<A>;
   constexpr int lanes = kLanes<A>;
   for (int64_t ph = 0; ph < roi.out_h; ++ph) {
-    for (int x = x_begin; x < x_end; ++x) line[x - x_begin] = A(0);
-    for (int i = roi.y.begin[ph]; i < roi.y.begin[ph + 1]; ++i) {
-      const T* row = plane + roi.y.cells[i] * strides.y;
-      const A weight = roi.y.weights[i];
-      int x = x_begin;
-      if (strides.x == 1) {
-        for (; x + lanes <= x_end; x += lanes) {
-          A* to = line + (x - x_begin);
-          store<A>(to, multiply_add(splat(weight), load(row + x), load(to)));
+    const int first = roi.y.begin[ph], last = roi.y.begin[ph + 1];
+    bool whole = strides.x == 1;
+    for (int i = first; i < last; ++i) {
+      whole = whole && end - (plane + roi.y.cells[i] * strides.y + x_end) >= lanes;
+    }
+    if (whole) {
+      for (int x = x_begin; x < x_end; x += lanes) {
+        V sum = V{};
+        for (int i = first; i < last; ++i) {
+          sum = multiply_add(splat(roi.y.weights[i]), V(load(plane + roi.y.cells[i] * strides.y + x)), sum);
         }
+        store<A>(line + (x - x_begin), sum);
       }
-      for (; x < x_end; ++x) line[x - x_begin] += weight * widen(row[x * strides.x]);
+    } else {
+      for (int x = x_begin; x < x_end; ++x) {
+        A sum = A(0);
+        for (int i = first; i < last; ++i) {
+          sum += roi.y.weights[i] * widen(plane[roi.y.cells[i] * strides.y + x * strides.x]);
+        }
+        line[x - x_begin] = sum;
+      }
     }
     for (int64_t pw = 0; pw < roi.out_w; ++pw, out += out_stride) {
       A sum = A(0);
@@ -152,12 +194,19 @@ inline void gradient_plane(A* plane, ImageStrides strides, const RoiWeights<A>& 
 inline CpuKernels kernels_of_this_set(const char* name) {
   return {name,
           &nms_segment,
-          {&forward_rows<float>, &forward_plane<float>},
-          {&forward_rows<Half>, &forward_plane<Half>},
-          {&forward_rows<BFloat16>, &forward_plane<BFloat16>},
-          {&forward_rows<double>, &forward_plane<double>},
-          {&gradient_rows<float>, &gradient_plane<float>},
-          {&gradient_rows<double>, &gradient_plane<double>}};
+          {{&forward_rows<float>, &forward_plane<float>},
+           {&forward_rows<Half>, &forward_plane<Half>},
+           {&forward_rows<BFloat16>, &forward_plane<BFloat16>},
+           {&forward_rows<double>, &forward_plane<double>}},
+          {{&gradient_rows<float>, &gradient_plane<float>}, {&gradient_rows<double>, &gradient_plane<double>}},
+          {{kPanelColumns<float>, &pack_panels<float>, &multiply_packed<float>},
+           {kPanelColumns<double>, &pack_panels<double>, &multiply_packed<double>}},
+          {{&gather_columns<float>, &scatter_columns<float>},
+           {&gather_columns<Half>, &scatter_columns<Half>},
+           {&gather_columns<BFloat16>, &scatter_columns<BFloat16>},
+           {&gather_columns<double>, &scatter_columns<double>}},
+          &assign_best,
+          &assign_equal};
 }
 
 }  // namespace FASTDET_ISA

@@ -17,7 +17,7 @@ struct Keyed {
 };
 
 // Stable ascending sort by key: least significant digit first, digits that all items share are skipped.
-void sort_by_key(std::vector<Keyed>& items, int key_bits) {
+void sort_by_key(std::vector<Keyed>& items) {
   constexpr size_t kFewItems = 256;
   if (items.size() < kFewItems) {
     std::stable_sort(items.begin(), items.end(), [](const Keyed& a, const Keyed& b) { return a.key < b.key; });
@@ -26,7 +26,7 @@ void sort_by_key(std::vector<Keyed>& items, int key_bits) {
   constexpr int kDigitBits = 11;
   constexpr uint64_t kDigits = uint64_t{1} << kDigitBits;
   std::vector<Keyed> sorted(items.size());
-  for (int shift = 0; shift < key_bits; shift += kDigitBits) {
+  for (int shift = 0; shift < 64; shift += kDigitBits) {
     std::array<size_t, kDigits> place{};
     for (const Keyed& item : items) ++place[(item.key >> shift) & (kDigits - 1)];
     if (std::find(place.begin(), place.end(), items.size()) != place.end()) continue;
@@ -41,16 +41,48 @@ void sort_by_key(std::vector<Keyed>& items, int key_bits) {
   }
 }
 
+// Stable ascending sort by the high half of each item.
+void sort_by_high_half(std::vector<uint64_t>& items) {
+  constexpr size_t kFewItems = 256;
+  if (items.size() < kFewItems) {
+    std::sort(items.begin(), items.end());  // the low halves are the indices, which ascend
+    return;
+  }
+  constexpr int kDigitBits = 11;
+  constexpr int kPasses = 3;
+  constexpr uint64_t kDigits = uint64_t{1} << kDigitBits;
+  const auto digit = [](uint64_t item, int pass) { return (item >> (32 + pass * kDigitBits)) & (kDigits - 1); };
+  std::vector<uint32_t> places(kPasses * kDigits);
+  for (const uint64_t item : items) {
+    for (int pass = 0; pass < kPasses; ++pass) ++places[pass * kDigits + digit(item, pass)];
+  }
+  std::vector<uint64_t> sorted(items.size());
+  for (int pass = 0; pass < kPasses; ++pass) {
+    uint32_t* place = places.data() + pass * kDigits;
+    if (place[digit(items[0], pass)] == items.size()) continue;
+    uint32_t total = 0;
+    for (uint64_t d = 0; d < kDigits; ++d) {
+      const uint32_t count = place[d];
+      place[d] = total;
+      total += count;
+    }
+    for (const uint64_t item : items) sorted[place[digit(item, pass)]++] = item;
+    items.swap(sorted);
+  }
+}
+
 // Indices of the valid boxes by descending score.
 std::vector<int64_t> score_order(const float* scores, const bool* valid, int64_t size) {
-  std::vector<Keyed> items;
+  std::vector<uint64_t> items;
   items.reserve(size);
   for (int64_t i = 0; i < size; ++i) {
-    if (valid == nullptr || valid[i]) items.push_back({score_key(scores[i]), i});
+    if (valid == nullptr || valid[i]) {
+      items.push_back(static_cast<uint64_t>(score_key(scores[i])) << 32 | static_cast<uint64_t>(i));
+    }
   }
-  sort_by_key(items, 32);
+  sort_by_high_half(items);
   std::vector<int64_t> order(items.size());
-  for (size_t i = 0; i < items.size(); ++i) order[i] = items[i].index;
+  for (size_t i = 0; i < items.size(); ++i) order[i] = static_cast<int64_t>(items[i] & 0xFFFFFFFFu);
   return order;
 }
 
@@ -71,7 +103,7 @@ Segments split_by_group(const std::vector<int64_t>& order, const int64_t* groups
   }
   std::vector<Keyed> items(size);
   for (int64_t i = 0; i < size; ++i) items[i] = {static_cast<uint64_t>(groups[order[i]]), i};
-  sort_by_key(items, 64);
+  sort_by_key(items);
   for (int64_t i = 0; i < size; ++i) {
     if (i == 0 || items[i].key != items[i - 1].key) segments.starts.push_back(i);
     segments.ranks[i] = items[i].index;
@@ -94,12 +126,14 @@ class Columns {
     }
     for (std::vector<float>& column : columns_) column.resize(total);
     dead_.resize(total);
+    places_.resize(total);
     for (size_t s = 0; s < num_segments; ++s) {
       int64_t to = offsets_[s];
       for (int64_t i = segments.starts[s]; i < segments.starts[s + 1]; ++i, ++to) {
         const float* box = boxes + order[segments.ranks[i]] * 4;
         for (int k = 0; k < 4; ++k) columns_[k][to] = box[k];
         columns_[4][to] = box_area(box[0], box[1], box[2], box[3]);
+        places_[to] = i - segments.starts[s];
       }
     }
   }
@@ -111,6 +145,7 @@ class Columns {
             &columns_[2][at],
             &columns_[3][at],
             &columns_[4][at],
+            &places_[at],
             &dead_[at],
             segments_.starts[index + 1] - segments_.starts[index]};
   }
@@ -118,6 +153,7 @@ class Columns {
  private:
   const Segments& segments_;
   std::array<std::vector<float>, 5> columns_;
+  std::vector<int64_t> places_;
   std::vector<int32_t> dead_;
   std::vector<int64_t> offsets_;
 };

@@ -99,7 +99,7 @@ template <typename T>
 void forward_roi(const RoiAlignArgs& args, int64_t index, RoiTables<accumulator_t<T>>& tables,
                  std::vector<accumulator_t<T>>& line, std::vector<T>& block) {
   using A = accumulator_t<T>;
-  const RoiAlignLoops<T>& loops = cpu_kernels().roi_align<T>();
+  const RoiAlignLoops<T>& loops = cpu_kernels().roi_align.get<T>();
   const FeatureLevel& level = args.levels[level_of<A>(args, index)];
   const int64_t bins = args.out_h * args.out_w;
   T* out = static_cast<T*>(args.pooled) + index * args.channels * bins;
@@ -115,11 +115,13 @@ void forward_roi(const RoiAlignArgs& args, int64_t index, RoiTables<accumulator_
   if (!is_channels_last(level, args.channels)) {
     const int x_begin = tables.x.first_cell();
     const int x_end = tables.x.last_cell() + 1;
-    line.resize(x_end - x_begin);
+    line.resize(x_end - x_begin + kLinePadding);
+    const int64_t plane_size = (level.height - 1) * level.stride_h + (level.width - 1) * level.stride_w + 1;
     const int64_t bin_stride = args.pooled_channels_last ? args.channels : 1;
     const int64_t channel_stride = args.pooled_channels_last ? 1 : bins;
     for (int64_t c = 0; c < args.channels; ++c) {
-      loops.forward_plane(data + c * level.stride_c, strides, weights, x_begin, x_end, line.data(),
+      const T* plane = data + c * level.stride_c;
+      loops.forward_plane(plane, plane + plane_size, strides, weights, x_begin, x_end, line.data(),
                           out + c * channel_stride, bin_stride);
     }
   } else if (args.pooled_channels_last) {
@@ -188,7 +190,7 @@ void backward_roi(const RoiAlignArgs& args, int64_t image, int64_t index, int64_
                   RoiTables<accumulator_t<T>>& tables, std::vector<accumulator_t<T>>& line,
                   std::vector<accumulator_t<T>>& block) {
   using A = accumulator_t<T>;
-  const RoiAlignGradientLoops<A>& loops = cpu_kernels().roi_align_gradient<A>();
+  const RoiAlignGradientLoops<A>& loops = cpu_kernels().roi_align_gradient.get<A>();
   const FeatureLevel& level = args.levels[level_of<A>(args, index)];
   build_tables(args, index, level, tables);
   if (tables.empty()) return;

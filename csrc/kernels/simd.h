@@ -1,5 +1,6 @@
 // Vectors of the instruction set that is being compiled for, as GCC and Clang vector types: arithmetic on them is
-// written with plain operators. Included once per instruction set, inside the files of simd/.
+// written with plain operators. Included once per instruction set, inside the files of simd/, which say how wide a
+// vector is: g++ reads all of a file before it meets `#pragma GCC target`, so __AVX512F__ and the like are not set.
 #pragma once
 
 #include <cstring>
@@ -9,13 +10,7 @@
 namespace fastdet {
 inline namespace FASTDET_ISA {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
+constexpr int kVectorBytes = FASTDET_VECTOR_BYTES;
 
 template <typename A>
 struct VectorOf;
@@ -50,14 +45,14 @@ inline vector_t<A> splat(A value) {
 }
 
 // a * b + c in one rounding where the processor has it.
-#if defined(__AVX512F__)
+#if FASTDET_VECTOR_BYTES == 64
 inline vector_t<float> multiply_add(vector_t<float> a, vector_t<float> b, vector_t<float> c) {
   return _mm512_fmadd_ps(a, b, c);
 }
 inline vector_t<double> multiply_add(vector_t<double> a, vector_t<double> b, vector_t<double> c) {
   return _mm512_fmadd_pd(a, b, c);
 }
-#elif defined(__AVX2__)
+#elif FASTDET_VECTOR_BYTES == 32
 inline vector_t<float> multiply_add(vector_t<float> a, vector_t<float> b, vector_t<float> c) {
   return _mm256_fmadd_ps(a, b, c);
 }
@@ -69,6 +64,15 @@ template <typename V>
 inline V multiply_add(V a, V b, V c) {
   return a * b + c;
 }
+#endif
+
+// One instruction each, with the rule for NaN that `a < b ? a : b` has; the compiler makes two of a vector's.
+#if FASTDET_VECTOR_BYTES == 64
+inline vector_t<float> smaller(vector_t<float> a, vector_t<float> b) { return _mm512_maskz_min_ps(0xFFFF, a, b); }
+inline vector_t<float> larger(vector_t<float> a, vector_t<float> b) { return _mm512_maskz_max_ps(0xFFFF, a, b); }
+#elif FASTDET_VECTOR_BYTES == 32
+inline vector_t<float> smaller(vector_t<float> a, vector_t<float> b) { return _mm256_min_ps(a, b); }
+inline vector_t<float> larger(vector_t<float> a, vector_t<float> b) { return _mm256_max_ps(a, b); }
 #endif
 
 template <typename A>
@@ -88,11 +92,11 @@ inline vector_t<float> load(const BFloat16* from) {
   return reinterpret_cast<vector_t<float>>(load_half_bits(from) << 16);
 }
 
-#if defined(__AVX512F__)
+#if FASTDET_VECTOR_BYTES == 64
 inline vector_t<float> load(const Half* from) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
-#elif defined(__AVX2__)
+#elif FASTDET_VECTOR_BYTES == 32
 inline vector_t<float> load(const Half* from) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }

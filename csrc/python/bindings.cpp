@@ -4,11 +4,14 @@
 
 #include <array>
 #include <optional>
+#include <tuple>
 #include <vector>
 
 #include "../kernels/anchors.h"
+#include "../kernels/assign_max_iou.h"
 #include "../kernels/cpu_kernels.h"
 #include "../kernels/crop_masks.h"
+#include "../kernels/deform_conv2d.h"
 #include "../kernels/nms.h"
 #include "../kernels/roi_align.h"
 #include "arrays.h"
@@ -189,6 +192,112 @@ py::array crop_masks(const py::object& bits, const py::object& offsets, const py
   return crops;
 }
 
+py::array contiguous(const py::object& object) {
+  return py::module_::import("numpy").attr("ascontiguousarray")(object);
+}
+
+using Pair = std::pair<int64_t, int64_t>;
+
+int64_t output_side(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
+  check(stride > 0 && padding >= 0 && dilation > 0, "`stride` and `dilation` must be positive, `padding` not negative");
+  const int64_t room = size + 2 * padding - dilation * (kernel - 1) - 1;
+  check(room >= 0, "`input` is smaller than the kernel");
+  return room / stride + 1;
+}
+
+py::array deform_conv2d(const py::object& input, const py::object& offset, const py::object& weight,
+                        const OptionalObject& bias, Pair stride, Pair padding, Pair dilation,
+                        const OptionalObject& mask) {
+  const py::array features = any_array(input);
+  check_shape("input", features, {-1, -1, -1, -1});
+  const py::array rows = contiguous(features.attr("transpose")(0, 2, 3, 1));
+  const py::array filters = contiguous(any_array(weight));
+  check_shape("weight", filters, {-1, -1, -1, -1});
+  check(filters.dtype().equal(features.dtype()),
+        "`weight` must have the dtype of `input`");
+  check(filters.size() > 0 && features.shape(1) > 0 && features.shape(1) % filters.shape(1) == 0,
+        "`weight` ", shape_of(filters), " must divide the channels of `input` ", shape_of(features));
+  DeformConv2dArgs args{};
+  args.dtype = feature_dtype(features);
+  args.input = rows.data();
+  args.weight = filters.data();
+  args.batch = features.shape(0);
+  args.channels = features.shape(1);
+  args.height = features.shape(2);
+  args.width = features.shape(3);
+  args.out_channels = filters.shape(0);
+  args.kernel_h = filters.shape(2);
+  args.kernel_w = filters.shape(3);
+  std::tie(args.stride_h, args.stride_w) = stride;
+  std::tie(args.padding_h, args.padding_w) = padding;
+  std::tie(args.dilation_h, args.dilation_w) = dilation;
+  args.groups = args.channels / filters.shape(1);
+  check(args.out_channels % args.groups == 0, "the output channels of `weight` must divide into ", args.groups,
+        " groups");
+  args.out_h = output_side(args.height, args.kernel_h, args.stride_h, args.padding_h, args.dilation_h);
+  args.out_w = output_side(args.width, args.kernel_w, args.stride_w, args.padding_w, args.dilation_w);
+  const auto coordinates = [&](const char* name, const py::object& object) {
+    const std::initializer_list<int64_t> shape = {args.batch, -1, args.out_h, args.out_w};
+    if (args.dtype == DType::kFloat64) return py::array(plain_array<double>(name, object, shape));
+    return py::array(plain_array<float>(name, object, shape));
+  };
+  const py::array offsets = coordinates("offset", offset);
+  args.offset = offsets.data();
+  args.offset_groups = offsets.shape(1) / (2 * args.taps());
+  check(args.offset_groups > 0 && offsets.shape(1) == 2 * args.taps() * args.offset_groups &&
+            args.channels % args.offset_groups == 0,
+        "`offset` must have ", 2 * args.taps(), " channels for each offset group, got ", offsets.shape(1));
+  py::array masks, biases;
+  if (mask) {
+    masks = coordinates("mask", *mask);
+    check_shape("mask", masks, {args.batch, args.offset_groups * args.taps(), args.out_h, args.out_w});
+    args.mask = masks.data();
+  }
+  if (bias) {
+    biases = contiguous(any_array(*bias).attr("astype")(features.dtype()));
+    check_shape("bias", biases, {args.out_channels});
+    args.bias = biases.data();
+  }
+  py::array output(features.dtype(), std::vector<int64_t>{args.batch, args.out_channels, args.out_h, args.out_w});
+  void* data = output.mutable_data();
+  without_lock([&] { deform_conv2d_forward_cpu(args, data, false, run_serially); });
+  return output;
+}
+
+py::tuple assign_max_iou(const py::object& boxes, const py::object& objects, const py::object& valid, double positive,
+                         std::pair<double, double> negative, double min_positive, bool match_low_quality,
+                         bool all_ties, const OptionalObject& candidates, const OptionalObject& blocked) {
+  const auto targets = plain_array<float>("objects", objects, {-1, -1, 4});
+  AssignMaxIouArgs args{};
+  args.batch = targets.shape(0);
+  args.num_objects = targets.shape(1);
+  args.shared_boxes = any_array(boxes).ndim() == 2;
+  const auto all_boxes = args.shared_boxes ? plain_array<float>("boxes", boxes, {-1, 4})
+                                           : plain_array<float>("boxes", boxes, {args.batch, -1, 4});
+  args.num_boxes = all_boxes.shape(args.shared_boxes ? 0 : 1);
+  const auto slots = plain_array<bool>("valid", valid, {args.batch, args.num_objects});
+  std::optional<PlainArray<bool>> chosen, out;
+  if (candidates) chosen = plain_array<bool>("candidates", *candidates, {args.batch, args.num_boxes});
+  if (blocked) out = plain_array<bool>("blocked", *blocked, {args.batch, args.num_boxes});
+  args.boxes = all_boxes.data();
+  args.objects = targets.data();
+  args.valid = slots.data();
+  args.candidates = chosen ? chosen->data() : nullptr;
+  args.blocked = out ? out->data() : nullptr;
+  args.positive = static_cast<float>(positive);
+  args.negative_low = static_cast<float>(negative.first);
+  args.negative_high = static_cast<float>(negative.second);
+  args.min_positive = static_cast<float>(min_positive);
+  args.match_low_quality = match_low_quality;
+  args.all_ties = all_ties;
+  py::array_t<int64_t> index({args.batch, args.num_boxes});
+  py::array_t<float> iou({args.batch, args.num_boxes});
+  args.index = index.mutable_data();
+  args.iou = iou.mutable_data();
+  without_lock([&] { assign_max_iou_cpu(args, run_serially); });
+  return py::make_tuple(index, iou);
+}
+
 py::dict build_info() {
   py::dict info;
   info["compiler"] = __VERSION__;
@@ -217,5 +326,11 @@ PYBIND11_MODULE(_C, m) {
   m.def("grid_anchors", &fastdet::grid_anchors, "base_anchors"_a, "sizes"_a, "strides"_a);
   m.def("crop_masks", &fastdet::crop_masks, "bits"_a, "offsets"_a, "windows"_a, "mask_index"_a, "boxes"_a,
         "output_size"_a, "image_size"_a);
+  m.def("deform_conv2d", &fastdet::deform_conv2d, "input"_a, "offset"_a, "weight"_a, "bias"_a = py::none(),
+        "stride"_a = std::pair(1, 1), "padding"_a = std::pair(0, 0), "dilation"_a = std::pair(1, 1),
+        "mask"_a = py::none());
+  m.def("assign_max_iou", &fastdet::assign_max_iou, "boxes"_a, "objects"_a, "valid"_a, py::kw_only(), "positive"_a,
+        "negative"_a, "min_positive"_a = 0.0, "match_low_quality"_a = true, "all_ties"_a = true,
+        "candidates"_a = py::none(), "blocked"_a = py::none());
   m.def("build_info", &fastdet::build_info, "What the native modules were built with, and which CPU kernels run.");
 }

@@ -18,6 +18,16 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
   m.def(
       "crop_masks(Tensor bits, Tensor offsets, Tensor windows, Tensor mask_index, Tensor boxes, "
       "SymInt output_size, SymInt image_h, SymInt image_w) -> Tensor");
+  m.def(
+      "deform_conv2d(Tensor input, Tensor offset, Tensor? mask, Tensor weight, Tensor? bias, int[] stride, "
+      "int[] padding, int[] dilation, bool channels_last) -> Tensor");
+  m.def(
+      "deform_conv2d_backward(Tensor grad, Tensor input, Tensor offset, Tensor? mask, Tensor weight, int[] stride, "
+      "int[] padding, int[] dilation, bool channels_last) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "assign_max_iou(Tensor boxes, Tensor objects, Tensor valid, Tensor? candidates, Tensor? blocked, "
+      "float positive, float negative_low, float negative_high, float min_positive, bool match_low_quality, "
+      "bool all_ties) -> (Tensor, Tensor)");
 }
 
 static PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_ops", "Registers torch.ops.fastdet for the CPU.", -1,

@@ -32,6 +32,7 @@ class NmsArguments {
       valid_ = torch::stable::contiguous(*valid);
     }
     check(iou_threshold >= 0.0 && iou_threshold <= 1.0, "`iou_threshold` must lie in [0, 1], got ", iou_threshold);
+    check(size < (int64_t{1} << 32), "`boxes` may hold less than 2^32 boxes an image, got ", size);
     input = {boxes_.const_data_ptr<float>(),
              scores_.const_data_ptr<float>(),
              groups_ ? groups_->const_data_ptr<int64_t>() : nullptr,

@@ -45,19 +45,17 @@ std::vector<Tensor> roi_align_backward(const Tensor& grad, const Tensor& rois, s
   args.batch = batch;
   args.channels = grad.size(1);
   args.pooled = const_cast<void*>(pooled.const_data_ptr());
-  const bool is_half = dtype == ScalarType::Half || dtype == ScalarType::BFloat16;
-  const ScalarType sum_dtype = is_half ? ScalarType::Float : dtype;
   std::vector<Tensor> result;
   for (size_t l = 0; l < spatial_scales.size(); ++l) {
     Tensor sums =
-        new_tensor({batch, args.channels, sizes[2 * l], sizes[2 * l + 1]}, sum_dtype, rois, format_of(channels_last));
+        new_tensor({batch, args.channels, sizes[2 * l], sizes[2 * l + 1]}, sum_dtype(dtype), rois, format_of(channels_last));
     torch::stable::zero_(sums);
     arguments.set_level(l, sums, sums.mutable_data_ptr());
     result.push_back(sums);
   }
   check_rois(args);
   if (pooled.numel() > 0) roi_align_backward_cpu(args, run_in_torch_pool);
-  if (is_half) {
+  if (is_half(dtype)) {
     for (Tensor& sums : result) sums = torch::stable::to(sums, dtype);
   }
   return result;

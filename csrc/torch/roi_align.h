@@ -2,26 +2,9 @@
 #pragma once
 
 #include "../kernels/roi_align.h"
-#include "common.h"
+#include "features.h"
 
 namespace fastdet {
-
-inline DType feature_dtype(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Float:
-      return DType::kFloat32;
-    case ScalarType::Half:
-      return DType::kFloat16;
-    case ScalarType::BFloat16:
-      return DType::kBFloat16;
-    case ScalarType::Double:
-      return DType::kFloat64;
-    default:
-      break;
-  }
-  check(false, "`features` must be float32, float16, bfloat16 or float64, got ", torch::headeronly::toString(dtype));
-  return DType::kFloat32;
-}
 
 // Everything but the levels' data and `pooled`; the contiguous RoIs live here.
 class RoiAlignArguments {
@@ -39,7 +22,7 @@ class RoiAlignArguments {
     check(output_h > 0 && output_w > 0, "`output_size` must be positive, got (", output_h, ", ", output_w, ")");
     check(finest_scale > 0.0, "`finest_scale` must be positive, got ", finest_scale);
     args.num_levels = static_cast<int>(num_levels);
-    args.dtype = feature_dtype(dtype);
+    args.dtype = feature_dtype("features", dtype);
     args.rois = rois_.const_data_ptr();
     args.num_rois = rois.size(0);
     if (roi_levels) {
@@ -78,10 +61,6 @@ class RoiAlignArguments {
   Tensor rois_;
   std::optional<Tensor> roi_levels_;
 };
-
-inline MemoryFormat format_of(bool channels_last) {
-  return channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-}
 
 // Reads the levels of the forward pass into the arguments.
 inline void set_features(RoiAlignArguments& arguments, const std::vector<Tensor>& features, const Tensor& rois) {

@@ -166,3 +166,110 @@ def crop_masks(
         roi = torch.cat([boxes.new_zeros(1), boxes[k]])[None]
         crops[k] = roi_align([image], roi, output_size, [1.0])[0, 0]
     return crops
+
+
+def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Samples image [C, H, W] at one point; cells outside of the image are zero. Differentiable."""
+    height, width = image.shape[1:]
+    y_number, x_number = y.item(), x.item()
+    if not (-1 < y_number < height and -1 < x_number < width):
+        return image.new_zeros(image.shape[0])
+    y_low, x_low = math.floor(y_number), math.floor(x_number)
+    value = image.new_zeros(image.shape[0])
+    for cell_y, y_weight in ((y_low, 1 - (y - y_low)), (y_low + 1, y - y_low)):
+        for cell_x, x_weight in ((x_low, 1 - (x - x_low)), (x_low + 1, x - x_low)):
+            if 0 <= cell_y < height and 0 <= cell_x < width:
+                value = value + y_weight * x_weight * image[:, cell_y, cell_x]
+    return value
+
+
+def deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    mask: Tensor | None = None,
+) -> Tensor:
+    """One sample per image, output cell, tap and offset group; differentiable through torch."""
+    kernel_h, kernel_w = weight.shape[2:]
+    taps = kernel_h * kernel_w
+    groups, offset_groups = input.shape[1] // weight.shape[1], offset.shape[1] // (2 * taps)
+    share = input.shape[1] // offset_groups
+    images = []
+    for n, image in enumerate(input):
+        cells = []
+        for y in range(offset.shape[2]):
+            for x in range(offset.shape[3]):
+                columns = []
+                for d in range(offset_groups):
+                    for k in range(taps):
+                        shift = offset[n, 2 * (d * taps + k) :, y, x]
+                        at_y = y * stride[0] - padding[0] + k // kernel_w * dilation[0] + shift[0]
+                        at_x = x * stride[1] - padding[1] + k % kernel_w * dilation[1] + shift[1]
+                        value = bilinear(image[d * share : (d + 1) * share], at_y, at_x)
+                        columns.append(value if mask is None else mask[n, d * taps + k, y, x] * value)
+                column = torch.stack(columns).view(offset_groups, taps, share).transpose(1, 2)
+                by_group = column.reshape(groups, weight.shape[1] * taps)
+                cells.append((weight.view(groups, -1, weight.shape[1] * taps) @ by_group[:, :, None]).flatten())
+        images.append(torch.stack(cells, dim=1).view(-1, *offset.shape[2:]))
+    output = torch.stack(images) if images else input.new_zeros(0, weight.shape[0], *offset.shape[2:])
+    return output if bias is None else output + bias[:, None, None]
+
+
+def assign_max_iou(
+    boxes: Tensor,
+    objects: Tensor,
+    valid: Tensor,
+    *,
+    positive: float,
+    negative: tuple[float, float],
+    min_positive: float = 0.0,
+    match_low_quality: bool = True,
+    all_ties: bool = True,
+    candidates: Tensor | None = None,
+    blocked: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The rule, one image, candidate and object at a time, on the matrix of all pairs."""
+    batch = objects.shape[0]
+    boxes = boxes.expand(batch, *boxes.shape[-2:])
+    size = boxes.shape[1]
+    takes_part = torch.ones(batch, size, dtype=torch.bool) if candidates is None else candidates
+    out = torch.zeros(batch, size, dtype=torch.bool) if blocked is None else blocked
+    index = torch.full((batch, size), -2)
+    best = torch.zeros(batch, size)
+    for b in range(batch):
+        slots = [m for m in range(objects.shape[1]) if valid[b, m]]
+        live = [p for p in range(size) if takes_part[b, p]]
+        if not slots:
+            index[b, live] = -1
+            continue
+        pairs = torch.zeros(objects.shape[1], size)
+        for m in slots:
+            for p in range(size):
+                if takes_part[b, p] and not out[b, p]:
+                    pairs[m, p] = _pair_iou(objects[b, m], boxes[b, p])
+        for p in live:
+            m = max(slots, key=lambda m: (float(pairs[m, p]), -m))
+            best[b, p] = -1.0 if out[b, p] else pairs[m, p]
+            if best[b, p] >= positive:
+                index[b, p] = m
+            elif max(negative[0], 0.0) <= best[b, p] < negative[1]:
+                index[b, p] = -1
+        free = [p for p in live if not out[b, p]]
+        for m in slots if match_low_quality and free else []:
+            most = pairs[m].max()
+            ties = [p for p in free if pairs[m, p] == most]
+            if most >= min_positive and ties:
+                index[b, ties if all_ties else ties[:1]] = m
+    return index, best
+
+
+def _pair_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of two boxes [4], with a union of at least 1e-6; 0 where a coordinate is NaN."""
+    sides = (torch.minimum(first[2:], second[2:]) - torch.maximum(first[:2], second[:2])).clamp(min=0)
+    shared = sides[0] * sides[1]
+    union = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - shared
+    return torch.nan_to_num(shared / union.clamp(min=1e-6), nan=0.0)

@@ -67,6 +67,29 @@ def test_crop_masks_equal_the_torch_op() -> None:
     assert np.array_equal(actual, ops.crop_masks(*arguments, 14, (40, 40)).numpy())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_deform_conv2d_equals_the_torch_op(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    coordinate = torch.float64 if dtype == torch.float64 else torch.float32
+    x, weight, bias = (
+        torch.randn(shape, generator=generator).to(dtype) for shape in ((2, 4, 6, 5), (6, 2, 3, 3), (6,))
+    )
+    offset, mask = (torch.randn(2, size, 6, 5, generator=generator).to(coordinate) for size in (36, 18))
+    expected = ops.deform_conv2d(x, offset, weight, bias, padding=1, mask=mask)
+    arrays = [tensor.numpy() for tensor in (x, offset, weight, bias)]
+    actual = _C.deform_conv2d(*arrays, padding=(1, 1), mask=mask.numpy())
+    assert actual.dtype == arrays[0].dtype
+    assert np.array_equal(actual, expected.numpy())
+
+
+def test_assign_max_iou_equals_the_torch_op() -> None:
+    objects, valid = BOXES[:8].view(2, 4, 4), SCORES[:8].view(2, 4) > 0.2
+    expected = ops.assign_max_iou(BOXES, objects, valid, positive=0.5, negative=(0.0, 0.4))
+    actual = _C.assign_max_iou(BOXES.numpy(), objects.numpy(), valid.numpy(), positive=0.5, negative=(0.0, 0.4))
+    assert np.array_equal(actual[0], expected[0].numpy())
+    assert np.array_equal(actual[1], expected[1].numpy())
+
+
 def test_dlpack_arrays_and_lists_are_taken_as_they_are() -> None:
     expected = _C.nms(BOXES.numpy(), SCORES.numpy(), 0.4).tolist()
     assert _C.nms(BOXES, SCORES, 0.4).tolist() == expected  # torch tensors speak DLPack

@@ -26,6 +26,15 @@ def mask_arguments() -> tuple[Any, ...]:
     return torch.ones(16, dtype=torch.uint8), index, windows, index, torch.tensor([[1.0, 1, 5, 5]]), 4, 8, 8
 
 
+def deform_arguments(channels_last: bool) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(7)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    features = torch.randn(2, 4, 5, 6, generator=generator).contiguous(memory_format=layout).requires_grad_()
+    offset, mask = (torch.randn(2, size, 5, 6, generator=generator).requires_grad_() for size in (36, 18))
+    weight, bias = torch.randn(6, 2, 3, 3, generator=generator), torch.randn(6, generator=generator)
+    return features, offset, mask, weight.requires_grad_(), bias.requires_grad_(), [1, 1], [1, 1], [1, 1], channels_last
+
+
 CASES: dict[str, tuple[Any, ...]] = {
     "nms": (BOXES, SCORES, 0.5),
     "batched_nms": (BOXES, SCORES, GROUPS, 0.5),
@@ -45,6 +54,16 @@ CASES: dict[str, tuple[Any, ...]] = {
     ),
     "grid_anchors": (BOXES[:6].view(2, 3, 4), [2, 3, 1, 1], [4.0, 4.0, 8.0, 8.0]),
     "crop_masks": mask_arguments(),
+    "assign_max_iou": (BOXES, BOXES[None, :4], SCORES[None, :4] > 0.2, None, None, 0.5, 0.0, 0.4, 0.0, True, True),
+    "deform_conv2d": deform_arguments(False),
+    "deform_conv2d_backward": (
+        torch.randn(2, 6, 5, 6, generator=torch.Generator().manual_seed(8)),
+        *(tensor.detach() for tensor in deform_arguments(False)[:4]),
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        False,
+    ),
 }
 
 
@@ -57,11 +76,22 @@ def test_opcheck_of_channels_last_features() -> None:
     opcheck(torch.ops.fastdet.roi_align.default, roi_arguments(True))
 
 
+def test_opcheck_of_a_channels_last_deformable_convolution() -> None:
+    opcheck(torch.ops.fastdet.deform_conv2d.default, deform_arguments(True))
+
+
 def detector_like(boxes: Tensor, scores: Tensor, groups: Tensor, base: Tensor, features: list[Tensor]) -> Tensor:
     """All ops in a row, as a detector would chain them."""
     index, _ = ops.nms_padded(boxes[None], scores[None], groups[None], 0.5, 6)
     chosen = boxes[index[0]]
     pooled = ops.roi_align(features, torch.cat([torch.zeros_like(chosen[:, :1]), chosen], dim=1), 3, SCALES)
+    offset = 0.1 * features[0][:, :1].expand(-1, 18, -1, -1)
+    weight = base.flatten()[:1].expand(2, 4, 3, 3)
+    objects = base.view(1, -1, 4)
+    valid = torch.ones_like(objects[..., 0], dtype=torch.bool)
+    _, overlap = ops.assign_max_iou(boxes, objects, valid, positive=0.5, negative=0.4)
+    pooled = pooled + overlap.mean()
+    pooled = pooled + ops.deform_conv2d(features[0], offset, weight, padding=1).mean()
     anchors = ops.grid_anchors(base, [feature.shape[2:] for feature in features], [(4, 4), (8, 8), (16, 16)])
     slots = torch.full((6,), -1, dtype=torch.int64)
     bits, starts, windows = torch.ones(4, dtype=torch.uint8), slots[:0], torch.zeros(0, 4, dtype=torch.int32)

@@ -15,6 +15,7 @@
 #endif
 
 #define FASTDET_ISA avx2
+#define FASTDET_VECTOR_BYTES 32
 #include "../loops.inl"
 
 namespace fastdet {

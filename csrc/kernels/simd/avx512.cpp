@@ -16,6 +16,7 @@
 #endif
 
 #define FASTDET_ISA avx512
+#define FASTDET_VECTOR_BYTES 64
 #include "../loops.inl"
 
 namespace fastdet {

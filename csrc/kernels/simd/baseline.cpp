@@ -1,4 +1,5 @@
 // The inner loops for every processor of the architecture that is compiled for.
+#define FASTDET_VECTOR_BYTES 16
 #include "../loops.inl"
 
 namespace fastdet {

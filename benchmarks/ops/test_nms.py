@@ -1,0 +1,32 @@
+"""nms and batched_nms against torchvision."""
+
+import pytest
+import torch
+from torchvision import ops as peer
+
+from benchmarks.timing import Timing
+from benchmarks.workloads import clustered_boxes, spread_boxes
+from fastdet import ops
+
+ROWS = {"torchvision": (peer.nms, peer.batched_nms), "fastdet": (ops.nms, ops.batched_nms)}
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("count", [1000, 5000, 20000])
+def test_nms_of_clustered_boxes(timing: Timing, device: str, count: int, row: str) -> None:
+    boxes, scores = clustered_boxes(count, 2).to(device), torch.rand(count).to(device)
+    timing(f"nms, {count} clustered boxes, fp32", row, lambda: ROWS[row][0](boxes, scores, 0.5))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_nms_of_spread_boxes(timing: Timing, device: str, row: str) -> None:
+    boxes, scores = spread_boxes(5000, 3).to(device), torch.rand(5000).to(device)
+    timing("nms, 5000 spread boxes, fp32", row, lambda: ROWS[row][0](boxes, scores, 0.7))
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("count", [1000, 5000, 20000])
+def test_batched_nms_of_80_classes(timing: Timing, device: str, count: int, row: str) -> None:
+    boxes, scores = clustered_boxes(count, 4).to(device), torch.rand(count).to(device)
+    classes = torch.randint(0, 80, (count,)).to(device)
+    timing(f"batched_nms, {count} boxes of 80 classes, fp32", row, lambda: ROWS[row][1](boxes, scores, classes, 0.5))

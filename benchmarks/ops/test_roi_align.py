@@ -1,0 +1,51 @@
+"""roi_align over a pyramid against torchvision's MultiScaleRoIAlign."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import MultiScaleRoIAlign
+
+from benchmarks.timing import Timing
+from benchmarks.workloads import IMAGE, STRIDES, pyramid, rois
+from fastdet import ops
+
+NUM_ROIS = {"cpu": 128, "cuda": 512}
+ROWS = ("torchvision, NCHW", "fastdet, NCHW", "fastdet, channels last")
+
+
+def pooling(row: str, features: list[Tensor], boxes: Tensor, sampling_ratio: int) -> Callable[[], Tensor]:
+    if row.startswith("torchvision"):
+        names = [str(level) for level in range(len(features))]
+        pool = MultiScaleRoIAlign(names, 7, sampling_ratio)
+        return lambda: pool(dict(zip(names, features, strict=True)), [boxes[:, 1:]], [IMAGE])
+    scales = [1 / stride for stride in STRIDES]
+    return lambda: ops.roi_align(features, boxes, 7, scales, sampling_ratio, aligned=False)
+
+
+def features_of(row: str, device: str) -> list[Tensor]:
+    layout = torch.channels_last if row.endswith("last") else torch.contiguous_format
+    return [feature.contiguous(memory_format=layout) for feature in pyramid(256, torch.float32, device)]
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("sampling_ratio", [2, 0])
+def test_forward(timing: Timing, device: str, sampling_ratio: int, row: str) -> None:
+    count = NUM_ROIS[device]
+    pool = pooling(row, features_of(row, device), rois(count, device), sampling_ratio)
+    timing(f"roi_align forward, {count} RoIs, 256 channels, 7x7, sampling ratio {sampling_ratio}, fp32", row, pool)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_backward(timing: Timing, device: str, row: str) -> None:
+    count = NUM_ROIS[device]
+    features = [feature.requires_grad_() for feature in features_of(row, device)]
+    pooled = pooling(row, features, rois(count, device), 2)()
+    slope = torch.ones_like(pooled)
+    timing(
+        f"roi_align backward, {count} RoIs, 256 channels, 7x7, sampling ratio 2, fp32",
+        row,
+        lambda: torch.autograd.grad(pooled, features, slope, retain_graph=True),
+        rounds=4,
+    )
