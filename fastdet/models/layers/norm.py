@@ -38,8 +38,14 @@ def batch_norm(requires_grad: bool = True, eps: float = 1e-5, momentum: float = 
 
 @LAYERS.register("SyncBN", "MMSyncBN")
 def sync_batch_norm(requires_grad: bool = True, eps: float = 1e-5, momentum: float = 0.1) -> NormFactory:
-    """Batch normalisation with statistics over all processes; trains on GPUs only."""
+    """Batch normalisation with statistics over all processes, which need GPUs; one process alone may use the CPU."""
     return NormFactory("bn", lambda channels: nn.SyncBatchNorm(channels, eps=eps, momentum=momentum), requires_grad)
+
+
+@LAYERS.register("LN")
+def layer_norm(requires_grad: bool = True, eps: float = 1e-5) -> NormFactory:
+    """Normalisation of each token over its channels."""
+    return NormFactory("ln", lambda channels: nn.LayerNorm(channels, eps=eps), requires_grad)
 
 
 @LAYERS.register("GN")
