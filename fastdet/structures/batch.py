@@ -41,6 +41,7 @@ class Targets(NamedTuple):
     ignore_boxes: Tensor  # [B, I, 4] float32: crowds and difficult objects
     ignore_count: Tensor  # [B] int64
     masks: MaskBuffer | None = None
+    semantic: Tensor | None = None  # [B, H, W] uint8 or int64: class of each pixel, 255 where none counts
 
     @property
     def valid(self) -> Tensor:
@@ -67,5 +68,6 @@ class Batch(NamedTuple):
         if targets is not None:
             masks = None if targets.masks is None else MaskBuffer(*map(move, targets.masks))
             boxes, labels, count, ignore_boxes, ignore_count = map(move, targets[:5])
-            targets = Targets(boxes, labels, count, ignore_boxes, ignore_count, masks)
+            semantic = None if targets.semantic is None else move(targets.semantic)
+            targets = Targets(boxes, labels, count, ignore_boxes, ignore_count, masks, semantic)
         return Batch(move(self.pixels), move(self.sizes), targets, self.metas)

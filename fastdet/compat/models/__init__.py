@@ -11,6 +11,7 @@ from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
 __all__ = ["translate_model"]
 
 TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
+    "CascadeRCNN": translate_two_stage,
     "FasterRCNN": translate_two_stage,
     "MaskRCNN": translate_two_stage,
     "RPN": translate_rpn_detector,

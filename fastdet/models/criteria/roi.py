@@ -4,6 +4,7 @@ Letters: B images, S sampled slots, P slots for positives, M object slots, C cla
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastdet import ops
@@ -64,6 +65,17 @@ class RoICriterion:
                 "acc": right.sum() * 100.0 / count.clamp(min=1),
                 "loss_bbox": self.loss_bbox(values, box_target, weight=box_weight, avg_factor=count),
             }
+
+    def elementwise_class_loss(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """The class loss of each of the logits [B, K, C + 1] for classes [B, K]: [B, K], without its weight.
+
+        Raises:
+            ValueError: a class loss other than the softmax's cross entropy.
+        """
+        if self.loss_cls.use_sigmoid:
+            raise ValueError("sampling by loss needs a softmax loss: CrossEntropyLoss(use_sigmoid=False)")
+        with torch.autocast(logits.device.type, enabled=False):
+            return F.cross_entropy(logits.float().transpose(1, 2), classes, reduction="none")
 
     @torch.no_grad()
     def _box_targets(self, rois: Tensor, coder: DeltaXYWHBBoxCoder, selection: Selection, targets: Targets) -> Tensor:

@@ -12,7 +12,7 @@ from fastdet.models.heads.bbox import BBoxOutput
 from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.preprocess import Preprocess
 from fastdet.models.stages.dense import DenseStage
-from fastdet.models.stages.roi import RoIStage, filled
+from fastdet.models.stages.roi import RoIStage
 from fastdet.registry import DETECTORS
 from fastdet.structures import Batch, Detections
 
@@ -20,7 +20,7 @@ from fastdet.structures import Batch, Detections
 class TwoStageOutput(NamedTuple):
     """What the heads say, before post-processing."""
 
-    proposals: Detections  # [B, K, ...]
+    proposals: Detections  # [B, K, ...]; the last step's boxes if there are several
     rois: BBoxOutput  # logits [B, K, C + 1], deltas [B, K, C * 4]; slots at and after the count mean nothing
 
 
@@ -88,6 +88,7 @@ class TwoStageDetector(nn.Module):
             self.rpn.predict(output, batch.sizes),
             batch.targets,
             image_size=(height, width),
+            sizes=batch.sizes,
             generator=generator,
         )
 
@@ -103,7 +104,8 @@ class TwoStageDetector(nn.Module):
         features = self._features(self.preprocess(pixels))
         sizes = torch.tensor(pixels.shape[2:], device=pixels.device).expand(len(pixels), 2)
         proposals = self.rpn.predict(self.rpn_head(features), sizes)
-        return TwoStageOutput(proposals, self.roi_head(features, proposals.boxes, filled(proposals)))
+        boxes, rois = self.roi.read(self.roi_head, features, proposals, sizes)
+        return TwoStageOutput(proposals._replace(boxes=boxes), rois)
 
     def _features(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Feature levels of normalised pixels [B, 3, H, W], finest first."""

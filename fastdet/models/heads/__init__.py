@@ -1,10 +1,11 @@
 """Heads: the parameters that turn features into predictions."""
 
 from fastdet.models.heads.bbox import ConvFCBBoxHead
+from fastdet.models.heads.cascade_roi import CascadeRoIHead
 from fastdet.models.heads.fcn_mask import FCNMaskHead
 from fastdet.models.heads.res_layer import ResLayer
 from fastdet.models.heads.retina import RetinaHead
 from fastdet.models.heads.rpn import RPNHead
 from fastdet.models.heads.standard_roi import StandardRoIHead
 
-__all__ = ["ConvFCBBoxHead", "FCNMaskHead", "RPNHead", "ResLayer", "RetinaHead", "StandardRoIHead"]
+__all__ = ["CascadeRoIHead", "ConvFCBBoxHead", "FCNMaskHead", "RPNHead", "ResLayer", "RetinaHead", "StandardRoIHead"]

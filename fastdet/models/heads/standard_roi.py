@@ -5,11 +5,10 @@ Letters: B images, S slots, C classes, R = B * S, W side of a mask.
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from fastdet.models.heads.bbox import BBoxOutput
-from fastdet.models.readable import is_readable
+from fastdet.models.heads.roi_rows import run_on_rois
 from fastdet.registry import HEADS
 
 Extractor = Callable[[Sequence[Tensor], Tensor], Tensor]
@@ -19,8 +18,7 @@ Extractor = Callable[[Sequence[Tensor], Tensor], Tensor]
 class StandardRoIHead(nn.Module):
     """Pools boxes from the features and asks the box head, and the mask head if there is one.
 
-    Slots without a RoI are computed like any other, so that shapes do not depend on data. On the CPU, where reading a
-    count costs nothing, only the real RoIs are computed and the other slots are zero (`trims_on_cpu`).
+    Slots without a RoI are computed like any other; on the CPU they are left out (`trims_on_cpu`, see `run_on_rois`).
 
     Args:
         bbox_roi_extractor: pools for the box head.
@@ -64,7 +62,7 @@ class StandardRoIHead(nn.Module):
         def run(rois: Tensor, present: Tensor) -> tuple[Tensor, ...]:
             return self.bbox_head(self._pool(self.bbox_roi_extractor, features, rois), present)
 
-        return BBoxOutput(*self._run(run, boxes, valid))
+        return BBoxOutput(*run_on_rois(run, boxes, valid, trims_on_cpu=self.trims_on_cpu))
 
     def masks(self, features: Sequence[Tensor], boxes: Tensor, valid: Tensor) -> Tensor:
         """Mask logits [B, S, C, W, W] ([B, S, 1, W, W] without classes) of boxes; arguments as in `forward`."""
@@ -74,23 +72,8 @@ class StandardRoIHead(nn.Module):
         def run(rois: Tensor, present: Tensor) -> tuple[Tensor, ...]:
             return (head(self._pool(self.mask_roi_extractor, features, rois), present),)
 
-        return self._run(run, boxes, valid)[0]
+        return run_on_rois(run, boxes, valid, trims_on_cpu=self.trims_on_cpu)[0]
 
     def _pool(self, extractor: Extractor, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         pooled = extractor(features, rois)
         return pooled if self.shared_head is None else self.shared_head(pooled)
-
-    def _run(
-        self, run: Callable[[Tensor, Tensor], tuple[Tensor, ...]], boxes: Tensor, valid: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Results of `run` on flat RoIs, with slots again: each [B, S, ...]."""
-        batch, slots = valid.shape
-        image = torch.arange(batch, device=boxes.device, dtype=torch.float32)[:, None, None].expand(-1, slots, 1)
-        rois, present = torch.cat([image, boxes.float()], dim=2).flatten(0, 1), valid.flatten()  # [R, 5], [R]
-        if self.trims_on_cpu and is_readable(valid):
-            rows = present.nonzero()[:, 0]
-            found = run(rois[rows], present[rows])
-            results = tuple(f.new_zeros(len(present), *f.shape[1:]).index_copy(0, rows, f) for f in found)
-        else:
-            results = run(rois, present)
-        return tuple(r.unflatten(0, (batch, slots)) for r in results)

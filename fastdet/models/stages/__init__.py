@@ -1,6 +1,7 @@
 """Stages: what a head is trained for, and how its output is read."""
 
+from fastdet.models.stages.cascade import CascadeStage
 from fastdet.models.stages.dense import DenseStage
 from fastdet.models.stages.roi import RoIStage
 
-__all__ = ["DenseStage", "RoIStage"]
+__all__ = ["CascadeStage", "DenseStage", "RoIStage"]

@@ -143,8 +143,8 @@ def test_without_train_cfg_the_detector_predicts_only() -> None:
 
 
 CHANGES: list[tuple[Change, str]] = [
-    (lambda m: m.update(type="FastRCNN"), "'FastRCNN'"),
-    (lambda m: m["roi_head"].update(type="CascadeRoIHead"), "roi_head 'CascadeRoIHead'"),
+    (lambda m: m.update(type="SparseRCNN"), "'SparseRCNN'"),
+    (lambda m: m["roi_head"].update(type="DynamicRoIHead"), "roi_head 'DynamicRoIHead'"),
     (lambda m: m["roi_head"]["bbox_head"].update(type="SABLHead"), "bbox_head 'SABLHead'"),
     (lambda m: m["roi_head"]["mask_head"].update(type="HTCMaskHead"), "mask_head 'HTCMaskHead'"),
     (lambda m: m["roi_head"]["mask_head"].update(upsample_cfg={"type": "carafe"}), "type='carafe'"),

@@ -123,10 +123,44 @@ def mask_rcnn(depth: int, in_channels: list[int]) -> Model:
     return model
 
 
+def cascade_mask_rcnn(depth: int, in_channels: list[int]) -> Model:
+    """Cascade Mask R-CNN: three steps, one box for all classes, ever better boxes as positives."""
+    model = mask_rcnn(depth, in_channels)
+    model["type"] = "CascadeRCNN"
+    roi, train = model["roi_head"], model["train_cfg"]
+    loss_bbox = dict(type="SmoothL1Loss", beta=1.0, loss_weight=1.0)
+    stds = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
+    box = roi["bbox_head"] | dict(reg_class_agnostic=True, loss_bbox=loss_bbox)
+    roi |= dict(
+        type="CascadeRoIHead",
+        num_stages=3,
+        stage_loss_weights=[1, 0.5, 0.25],
+        bbox_head=[box | dict(bbox_coder=_coder(*one)) for one in stds],
+    )
+    model["rpn_head"]["loss_bbox"] = dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.0)
+    train["rpn"]["allowed_border"] = 0
+    train["rpn_proposal"] |= dict(nms_pre=2000, max_per_img=2000)
+    train["rcnn"] = [train["rcnn"] | dict(assigner=_assigner(iou, iou, iou, False)) for iou in (0.5, 0.6, 0.7)]
+    return model
+
+
+def caffe(model: Model) -> Model:
+    """The model with a caffe-style ResNet: pixels in BGR without scaling, every batch norm frozen."""
+    model["data_preprocessor"] |= dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
+    model["backbone"] |= dict(norm_cfg=dict(type="BN", requires_grad=False), style="caffe")
+    return model
+
+
 R18, R50 = [64, 128, 256, 512], [256, 512, 1024, 2048]
 
 MODELS: dict[str, Model] = {
     "faster_rcnn__faster-rcnn_r50_fpn_1x_coco": faster_rcnn(50, R50),
     "faster_rcnn__faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco": faster_rcnn(18, R18),
     "mask_rcnn__mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco": mask_rcnn(18, R18),
+    "cascade_rcnn__cascade-mask-rcnn_r50-caffe_fpn_1x_coco": caffe(cascade_mask_rcnn(50, R50)),
+}
+
+# Every way of a second stage with a small backbone, for tests that need no figures.
+MODELS_18: dict[str, Model] = {
+    "cascade_mask_rcnn": cascade_mask_rcnn(18, R18),
 }
