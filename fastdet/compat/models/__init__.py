@@ -5,12 +5,16 @@ from typing import Any
 
 from fastdet.compat.dialect import Section, at, name_of, place_of
 from fastdet.compat.models.dense import Translated, translate_retinanet, translate_rpn_detector
+from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, translate_gfl
 from fastdet.compat.models.two_stage import translate_two_stage
 from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
 
 __all__ = ["translate_model"]
 
 TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
+    "ATSS": translate_atss,
+    "FCOS": translate_fcos,
+    "GFL": translate_gfl,
     "CascadeRCNN": translate_two_stage,
     "FasterRCNN": translate_two_stage,
     "MaskRCNN": translate_two_stage,

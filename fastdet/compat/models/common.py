@@ -21,6 +21,13 @@ CLASS_LOSSES: dict[str, dict[str, Any]] = {
     "FocalLoss": {"use_sigmoid": True, "gamma": 2.0, "alpha": 0.25, "reduction": "mean", "loss_weight": 1.0},
     "L1Loss": {"reduction": "mean", "loss_weight": 1.0},
     "SmoothL1Loss": {"beta": 1.0, "reduction": "mean", "loss_weight": 1.0},
+    "IoULoss": {"linear": False, "eps": 1e-6, "reduction": "mean", "loss_weight": 1.0, "mode": "log"},
+    "GIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},
+    "DIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},
+    "CIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},
+    "BoundedIoULoss": {"beta": 0.2, "eps": 1e-3, "reduction": "mean", "loss_weight": 1.0},
+    "QualityFocalLoss": {"use_sigmoid": True, "beta": 2.0, "reduction": "mean", "loss_weight": 1.0},
+    "DistributionFocalLoss": {"reduction": "mean", "loss_weight": 1.0},
 }
 CODERS: dict[str, dict[str, Any]] = {
     "DeltaXYWHBBoxCoder": {
@@ -29,7 +36,8 @@ CODERS: dict[str, dict[str, Any]] = {
         "clip_border": True,
         "add_ctr_clamp": False,
         "ctr_clamp": 32,
-    }
+    },
+    "DistancePointBBoxCoder": {"clip_border": True},
 }
 SAMPLERS: dict[str, dict[str, Any]] = {
     "RandomSampler": {"num": None, "pos_fraction": None, "neg_pos_ub": -1, "add_gt_as_proposals": True},
@@ -44,7 +52,8 @@ ASSIGNERS: dict[str, dict[str, Any]] = {
         "ignore_iof_thr": -1,
         "ignore_wrt_candidates": True,
         "match_low_quality": True,
-    }
+    },
+    "ATSSAssigner": {"topk": None, "ignore_iof_thr": -1},
 }
 # Keys of these parts that change no result here, or only with the value given.
 IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
@@ -53,9 +62,20 @@ IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
         "iou_calculator": ({"type": "BboxOverlaps2D"},),
         "perm_repeat_gt_cfg": (None,),
     },
+    "ATSSAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},), "alpha": (None,)},
     "FocalLoss": {"activated": (False,)},
+    "QualityFocalLoss": {"activated": (False,)},
     "DeltaXYWHBBoxCoder": {"use_box_type": (False,)},
+    "DistancePointBBoxCoder": {"use_box_type": (False,)},
 }
+
+
+def _normal(predictor: str) -> tuple[dict[str, Any], ...]:
+    """Normal of 0.01, and a first guess of 0.01 for the class predictor."""
+    override = {"type": "Normal", "name": predictor, "std": 0.01, "bias_prob": 0.01}
+    return ({"type": "Normal", "layer": "Conv2d", "std": 0.01, "override": override},)
+
+
 INITIALISATIONS: dict[str, tuple[Any, ...]] = {
     "ResNet": (
         {"type": "Kaiming", "layer": "Conv2d"},
@@ -63,14 +83,10 @@ INITIALISATIONS: dict[str, tuple[Any, ...]] = {
     ),
     "FPN": ({"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"},),
     "RPNHead": ({"type": "Normal", "layer": "Conv2d", "std": 0.01},),
-    "RetinaHead": (
-        {
-            "type": "Normal",
-            "layer": "Conv2d",
-            "std": 0.01,
-            "override": {"type": "Normal", "name": "retina_cls", "std": 0.01, "bias_prob": 0.01},
-        },
-    ),
+    "RetinaHead": _normal("retina_cls"),
+    "FCOSHead": _normal("conv_cls"),
+    "ATSSHead": _normal("atss_cls"),
+    "GFLHead": _normal("gfl_cls"),
 }
 
 

@@ -60,7 +60,7 @@ def translate_retinanet(model: Section) -> Translated:
         ConfigError: an argument that a part does not have.
     """
     head = model.take("bbox_head")
-    _expect(head, "bbox_head", "RetinaHead")
+    expect(head, "bbox_head", "RetinaHead")
     section = Section(head, "RetinaHead")
     section.take("type")
     values = options(section, {"num_classes": None, "in_channels": None, "stacked_convs": 4, "feat_channels": 256})
@@ -69,7 +69,7 @@ def translate_retinanet(model: Section) -> Translated:
     values |= stage.pop("head")
     weights = initial_weights(section, "bbox_head")
     section.finish()
-    return _single_stage(model, spec("RetinaHead", values, head), spec("DenseStage", stage, head), weights)
+    return single_stage(model, spec("RetinaHead", values, head), spec("DenseStage", stage, head), weights)
 
 
 def translate_rpn_detector(model: Section) -> Translated:
@@ -78,7 +78,7 @@ def translate_rpn_detector(model: Section) -> Translated:
     head, stage, weights = translate_rpn(
         model.take("rpn_head"), None if train is None else train.get("rpn"), None, (test or {}).get("rpn"), "bbox_head"
     )
-    return _single_stage(model, head, stage, weights)
+    return single_stage(model, head, stage, weights)
 
 
 def translate_rpn(
@@ -93,7 +93,7 @@ def translate_rpn(
         test: `test_cfg.rpn`.
         module: the head's name in the detector.
     """
-    _expect(node, "rpn_head", "RPNHead")
+    expect(node, "rpn_head", "RPNHead")
     section = Section(node, "RPNHead")
     section.take("type")
     section.only("num_classes", 1)
@@ -101,7 +101,7 @@ def translate_rpn(
     stage = _stage(section, train, test, RPN_ANCHORS, proposals=True)
     values |= stage.pop("head")
     if train_proposals is not None:
-        proposals = _postprocess(train_proposals, "train_cfg.rpn_proposal", _uses_sigmoid(node), proposals=True)
+        proposals = dense_postprocess(train_proposals, "train_cfg.rpn_proposal", uses_sigmoid(node), proposals=True)
         if proposals != stage["postprocess"]:
             stage["train_postprocess"] = proposals
     weights = initial_weights(section, module)
@@ -109,7 +109,8 @@ def translate_rpn(
     return spec("RPNHead", values, node), spec("DenseStage", stage, node), weights
 
 
-def _single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretrained, ...]) -> Translated:
+def single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretrained, ...]) -> Translated:
+    """A SingleStageDetector with the backbone, neck and preprocessing of the model, all keys of which are taken."""
     backbone, backbone_weights = translate_backbone(model.take("backbone"))
     neck, neck_weights = translate_neck(model)
     arguments: dict[str, Any] = {"preprocess": preprocess(model), "backbone": backbone}
@@ -122,18 +123,18 @@ def _single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretra
 
 
 def _stage(
-    head: Section, train: Any, test: Any, anchors: Mapping[str, Any], *, proposals: bool = False
+    head: Section, train: Any, test: Any, default_anchors: Mapping[str, Any], *, proposals: bool = False
 ) -> dict[str, Any]:
     """Arguments of the DenseStage; under "head", those that the head shares with it."""
-    priors, num_anchors = _anchors(head.take("anchor_generator", anchors))
+    priors, num_anchors = anchors(head.take("anchor_generator", default_anchors))
     cls_loss, box_loss = head.take("loss_cls", DEFAULT_CLS_LOSS), head.take("loss_bbox", DEFAULT_BOX_LOSS)
-    use_sigmoid = _uses_sigmoid({"loss_cls": cls_loss})
+    use_sigmoid = uses_sigmoid({"loss_cls": cls_loss})
     name = "test_cfg.rpn" if proposals else "test_cfg"
     stage: dict[str, Any] = {
         "head": {"num_anchors": num_anchors} | ({} if use_sigmoid else {"background_class": True}),
         "priors": priors,
         "coder": part(head.take("bbox_coder", DEFAULT_CODER), CODERS, "bbox_coder"),
-        "postprocess": _postprocess(test, name, use_sigmoid, proposals=proposals),
+        "postprocess": dense_postprocess(test, name, use_sigmoid, proposals=proposals),
     }
     decoded = head.flag("reg_decoded_bbox")
     if train is None:
@@ -160,7 +161,8 @@ def _stage(
     return stage
 
 
-def _postprocess(node: Any, name: str, use_sigmoid: bool, *, proposals: bool) -> Spec:
+def dense_postprocess(node: Any, name: str, use_sigmoid: bool, *, proposals: bool = False) -> Spec:
+    """The Spec of `test_cfg`: DensePostprocess, or ProposalPostprocess."""
     if node is None:
         raise ConfigError(f"the model needs {name}: it says how predictions become detections")
     section = Section(node, name)
@@ -188,13 +190,13 @@ def _postprocess(node: Any, name: str, use_sigmoid: bool, *, proposals: bool) ->
     return spec("ProposalPostprocess" if proposals else "DensePostprocess", values, node)
 
 
-def _anchors(node: Any) -> tuple[Spec, int]:
+def anchors(node: Any) -> tuple[Spec, int]:
     """The generator's Spec and the anchors a cell.
 
     Raises:
         UnsupportedConfig: another generator.
     """
-    _expect(node, "anchor_generator", "AnchorGenerator")
+    expect(node, "anchor_generator", "AnchorGenerator")
     section = Section(node, "AnchorGenerator")
     section.take("type")
     values = options(section, ANCHORS)
@@ -209,13 +211,13 @@ def _anchors(node: Any) -> tuple[Spec, int]:
     return spec("AnchorGenerator", values, node), scales * len(values["ratios"])
 
 
-def _uses_sigmoid(head: Mapping[str, Any]) -> bool:
+def uses_sigmoid(head: Mapping[str, Any]) -> bool:
     """Whether the head's class loss works without a background channel."""
     loss = head.get("loss_cls", DEFAULT_CLS_LOSS)
     return bool(loss.get("use_sigmoid", name_of(loss) == "FocalLoss"))
 
 
-def _expect(node: Any, role: str, name: str) -> None:
+def expect(node: Any, role: str, name: str) -> None:
     """Raises UnsupportedConfig unless the node's type is the one that fastdet runs in this role."""
     if not isinstance(node, Mapping):
         raise ConfigError(f"{role} must be a dict with a type, not {node!r}")

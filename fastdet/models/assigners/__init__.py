@@ -1,6 +1,19 @@
 """Assigners: which candidate boxes answer for which objects."""
 
 from fastdet.models.assigners.assignment import BACKGROUND, IGNORE, Assignment
+from fastdet.models.assigners.atss import ATSSAssigner
 from fastdet.models.assigners.max_iou import MaxIoUAssigner
+from fastdet.models.assigners.regress_range import RegressRangeAssigner
+from fastdet.models.assigners.scene import BoxCoder, DenseAssigner, DenseScene
 
-__all__ = ["BACKGROUND", "IGNORE", "Assignment", "MaxIoUAssigner"]
+__all__ = [
+    "BACKGROUND",
+    "IGNORE",
+    "ATSSAssigner",
+    "Assignment",
+    "BoxCoder",
+    "DenseAssigner",
+    "DenseScene",
+    "MaxIoUAssigner",
+    "RegressRangeAssigner",
+]

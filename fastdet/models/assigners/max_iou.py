@@ -1,6 +1,6 @@
 """Assignment by intersection over union, for whole batches at once.
 
-Letters: B images, P candidates, M object slots, I slots of ignored objects.
+Letters: B images, P candidates, M object slots, m those of a slice.
 """
 
 from collections.abc import Sequence
@@ -8,13 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastdet.models import geometry
 from fastdet.models.assigners.assignment import BACKGROUND, IGNORE, Assignment
 from fastdet.registry import ASSIGNERS
 from fastdet.structures import Targets
-
-PAIRS_AT_ONCE = 1 << 26
-"""How many IoU values are held at a time: 256 MB in float32, beside a few temporaries of that size. Batches with more
-pairs are worked through in slices of the object slots; the slicing depends on shapes alone."""
 
 
 @ASSIGNERS.register()
@@ -79,14 +76,12 @@ class MaxIoUAssigner:
         objects = torch.where(targets.valid[..., None], targets.boxes, 0.0)
         batch, num_slots = objects.shape[:2]
         shape = (batch, boxes.shape[-2])
-        out = self._blocked(boxes, targets)  # [B, P]
+        out = geometry.blocked(boxes, targets, self.ignore_iof_thr, of_candidates=self.ignore_wrt_candidates)
         best = boxes.new_full(shape, -1.0)
         best_index = torch.zeros(shape, dtype=torch.int64, device=boxes.device)
         forced = torch.full(shape, BACKGROUND, dtype=torch.int64, device=boxes.device)
-        step = max(1, PAIRS_AT_ONCE // max(1, batch * shape[1]))
-        for start in range(0, num_slots if shape[1] else 0, step):
-            stop = min(start + step, num_slots)
-            overlaps = _overlaps(objects[:, start:stop], boxes)  # [B, m, P], 0 for padded slots
+        for start, stop in geometry.slot_slices(num_slots if shape[1] else 0, batch * shape[1]):
+            overlaps = geometry.overlaps(objects[:, start:stop], boxes)  # [B, m, P], 0 for padded slots
             if out is not None:
                 overlaps = torch.where(out[:, None], -1.0, overlaps)
             slice_best, slice_index = overlaps.max(dim=1)
@@ -120,32 +115,3 @@ class MaxIoUAssigner:
             gt_best, first = allowed.max(dim=2)
             taken = torch.arange(overlaps.shape[2], device=overlaps.device) == first[..., None]
         return taken & (valid & (gt_best >= self.min_pos_iou))[..., None]
-
-    def _blocked(self, boxes: Tensor, targets: Targets) -> Tensor | None:
-        """Candidates inside ignored objects, bool [B, P]; None where nothing can be ignored."""
-        num_ignored = targets.ignore_boxes.shape[1]
-        if self.ignore_iof_thr <= 0 or num_ignored == 0 or boxes.shape[-2] == 0:
-            return None
-        over = _areas(boxes).unsqueeze(-2) if self.ignore_wrt_candidates else _areas(targets.ignore_boxes)[..., None]
-        shares = _intersections(targets.ignore_boxes, boxes) / over.clamp(min=1e-6)  # [B, I, P]
-        present = torch.arange(num_ignored, device=boxes.device) < targets.ignore_count[:, None]
-        return torch.where(present[..., None], shares, 0.0).amax(dim=1) > self.ignore_iof_thr
-
-
-def _areas(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-
-
-def _intersections(first: Tensor, second: Tensor) -> Tensor:
-    """Areas shared by boxes [B, m, 4] and [P, 4] or [B, P, 4]: [B, m, P]."""
-    x1, y1, x2, y2 = (v[..., None] for v in first.float().unbind(-1))
-    u1, v1, u2, v2 = (v.unsqueeze(-2) for v in second.unbind(-1))
-    width = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp(min=0)
-    return width * (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp(min=0)
-
-
-def _overlaps(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of boxes [B, m, 4] and [P, 4] or [B, P, 4]: [B, m, P]. The union is at least 1e-6."""
-    shared = _intersections(first, second)
-    union = _areas(first)[..., None] + _areas(second).unsqueeze(-2) - shared
-    return shared / union.clamp(min=1e-6)

@@ -1,5 +1,6 @@
 """Box coders: boxes as regression targets and back."""
 
 from fastdet.models.coders.delta_xywh import DeltaXYWHBBoxCoder
+from fastdet.models.coders.distance import DistancePointBBoxCoder, DistributionBBoxCoder
 
-__all__ = ["DeltaXYWHBBoxCoder"]
+__all__ = ["DeltaXYWHBBoxCoder", "DistancePointBBoxCoder", "DistributionBBoxCoder"]

@@ -1,7 +1,16 @@
 """Criteria: losses of predictions whose objects are known."""
 
 from fastdet.models.criteria.anchor import AnchorCriterion
+from fastdet.models.criteria.centerness import CenternessCriterion
+from fastdet.models.criteria.distribution import DistributionCriterion
 from fastdet.models.criteria.roi import MaskCriterion, RoICriterion
 from fastdet.models.criteria.semantic import SemanticCriterion
 
-__all__ = ["AnchorCriterion", "MaskCriterion", "RoICriterion", "SemanticCriterion"]
+__all__ = [
+    "AnchorCriterion",
+    "CenternessCriterion",
+    "DistributionCriterion",
+    "MaskCriterion",
+    "RoICriterion",
+    "SemanticCriterion",
+]

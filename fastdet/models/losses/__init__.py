@@ -1,17 +1,29 @@
 """Losses: elementwise functions with MMDetection's weighting and averaging."""
 
+from fastdet.models.losses.binary import BinaryCrossEntropyLoss
 from fastdet.models.losses.cross_entropy import MaskLoss, SigmoidLoss, SoftmaxLoss, cross_entropy_loss
 from fastdet.models.losses.focal import FocalLoss
+from fastdet.models.losses.generalized_focal import DistributionFocalLoss, QualityFocalLoss
+from fastdet.models.losses.iou import OverlapLoss, bounded_iou_loss, ciou_loss, diou_loss, giou_loss, iou_loss
 from fastdet.models.losses.reduction import reduce_loss
 from fastdet.models.losses.smooth_l1 import L1Loss, SmoothL1Loss
 
 __all__ = [
+    "BinaryCrossEntropyLoss",
+    "DistributionFocalLoss",
     "FocalLoss",
     "L1Loss",
     "MaskLoss",
+    "OverlapLoss",
+    "QualityFocalLoss",
     "SigmoidLoss",
     "SmoothL1Loss",
     "SoftmaxLoss",
+    "bounded_iou_loss",
+    "ciou_loss",
     "cross_entropy_loss",
+    "diou_loss",
+    "giou_loss",
+    "iou_loss",
     "reduce_loss",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastdet import ops
-from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.assigners import BoxCoder
 from fastdet.models.readable import is_readable
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
@@ -19,6 +19,7 @@ from fastdet.structures import DenseOutput, Detections
 class Candidates(NamedTuple):
     """Pairs of prior and class that NMS looks at."""
 
+    priors: Tensor  # [B, N] int64
     boxes: Tensor  # [B, N, 4] float32 xyxy, clipped to the image
     scores: Tensor  # [B, N] float32
     labels: Tensor  # [B, N] int64
@@ -30,6 +31,7 @@ class Candidates(NamedTuple):
 class DensePostprocess:
     """Detections: the best candidates of each level above a score, thinned by NMS within each class.
 
+    Where the head says how good its boxes are, NMS and detections have the product of both scores.
     A candidate is a pair of prior and class. Of equal scores the earlier prior, then the lower class comes first.
 
     Args:
@@ -53,7 +55,7 @@ class DensePostprocess:
         class_agnostic: bool = False,
         use_sigmoid: bool = True,
     ) -> None:
-        self.max_per_img = _at_least_one(max_per_img)
+        self.max_per_img = at_least_one(max_per_img)
         self.iou_threshold = iou_threshold
         self.nms_pre = nms_pre
         self.score_thr = score_thr
@@ -62,7 +64,7 @@ class DensePostprocess:
         self.use_sigmoid = use_sigmoid
 
     @torch.no_grad()
-    def __call__(self, output: DenseOutput, priors: Tensor, coder: DeltaXYWHBBoxCoder, sizes: Tensor) -> Detections:
+    def __call__(self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor) -> Detections:
         """Detections [B, K] in pixels of the network input.
 
         Args:
@@ -71,10 +73,13 @@ class DensePostprocess:
         """
         scores = _scores(output, self.use_sigmoid)
         scores = torch.where(scores > self.score_thr, scores, -1.0)  # refused candidates come last
-        found = _candidates(output, scores, priors, coder, sizes, self.nms_pre, top_indices)
-        valid = (found.scores > self.score_thr) & _large_enough(found.boxes, self.min_bbox_size)
+        found = candidates_of(output, scores, priors, coder, sizes, self.nms_pre, top_indices)
+        valid = (found.scores > self.score_thr) & large_enough(found.boxes, self.min_bbox_size)
+        if output.quality is not None:
+            quality = output.quality.float().sigmoid().gather(1, found.priors)
+            found = found._replace(scores=found.scores * quality)
         groups = None if self.class_agnostic else found.labels
-        return _suppress(found._replace(valid=valid), groups, self.iou_threshold, self.max_per_img)
+        return suppress(found._replace(valid=valid), groups, self.iou_threshold, self.max_per_img)
 
 
 @POSTPROCESS.register()
@@ -101,24 +106,25 @@ class ProposalPostprocess:
         min_bbox_size: float = -1,
         use_sigmoid: bool = True,
     ) -> None:
-        self.max_per_img = _at_least_one(max_per_img)
+        self.max_per_img = at_least_one(max_per_img)
         self.iou_threshold = iou_threshold
         self.nms_pre = nms_pre
         self.min_bbox_size = min_bbox_size
         self.use_sigmoid = use_sigmoid
 
     @torch.no_grad()
-    def __call__(self, output: DenseOutput, priors: Tensor, coder: DeltaXYWHBBoxCoder, sizes: Tensor) -> Detections:
+    def __call__(self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor) -> Detections:
         """Proposals [B, K] with label 0; arguments as for DensePostprocess."""
         scores = _scores(output, self.use_sigmoid)
-        found = _candidates(output, scores, priors, coder, sizes, self.nms_pre, sorted_indices)
-        valid = _large_enough(found.boxes, self.min_bbox_size)
+        found = candidates_of(output, scores, priors, coder, sizes, self.nms_pre, sorted_indices)
+        valid = large_enough(found.boxes, self.min_bbox_size)
         order = _nms_order(found.scores, valid)
         ranked = Candidates(
+            found.priors.gather(1, order),
             found.boxes.gather(1, order[..., None].expand(-1, -1, 4)),
             *(v.gather(1, order) for v in (found.scores, found.labels, found.levels, valid)),
         )
-        return _suppress(ranked, ranked.levels, self.iou_threshold, self.max_per_img)
+        return suppress(ranked, ranked.levels, self.iou_threshold, self.max_per_img)
 
 
 def top_indices(scores: Tensor, number: int) -> Tensor:
@@ -158,11 +164,11 @@ def _scores(output: DenseOutput, use_sigmoid: bool) -> Tensor:
         return logits.sigmoid() if use_sigmoid else logits.softmax(-1)[..., :-1]
 
 
-def _candidates(
+def candidates_of(
     output: DenseOutput,
     scores: Tensor,
     priors: Tensor,
-    coder: DeltaXYWHBBoxCoder,
+    coder: BoxCoder,
     sizes: Tensor,
     nms_pre: int,
     rank: Callable[[Tensor, int], Tensor],
@@ -185,9 +191,10 @@ def _candidates(
     pairs = torch.cat(index, dim=1)  # [B, N]
     rows = pairs // num_classes
     with torch.autocast(scores.device.type, enabled=False):
-        deltas = output.box_deltas.gather(1, rows[..., None].expand(-1, -1, 4))
+        deltas = output.box_deltas.gather(1, rows[..., None].expand(-1, -1, output.box_deltas.shape[-1]))
         boxes = coder.decode(priors[rows], deltas, sizes)
     return Candidates(
+        rows,
         boxes,
         scores.flatten(1).gather(1, pairs),
         pairs % num_classes,
@@ -196,14 +203,14 @@ def _candidates(
     )
 
 
-def _large_enough(boxes: Tensor, min_bbox_size: float) -> Tensor:
+def large_enough(boxes: Tensor, min_bbox_size: float) -> Tensor:
     """Boxes whose width and height are above the minimum; all of them if it is negative."""
     if min_bbox_size < 0:
         return torch.ones(boxes.shape[:-1], dtype=torch.bool, device=boxes.device)
     return (boxes[..., 2:] - boxes[..., :2] > min_bbox_size).all(-1)
 
 
-def _suppress(found: Candidates, groups: Tensor | None, iou_threshold: float, max_output: int) -> Detections:
+def suppress(found: Candidates, groups: Tensor | None, iou_threshold: float, max_output: int) -> Detections:
     """NMS within the groups, and zeros in the slots that stay empty."""
     index, count = ops.nms_padded(found.boxes, found.scores, groups, iou_threshold, max_output, valid=found.valid)
     kept = torch.arange(max_output, device=count.device) < count[:, None]  # [B, K]
@@ -216,7 +223,7 @@ def _suppress(found: Candidates, groups: Tensor | None, iou_threshold: float, ma
     )
 
 
-def _at_least_one(max_per_img: int) -> int:
+def at_least_one(max_per_img: int) -> int:
     if max_per_img < 1:
         raise ValueError(f"max_per_img must be at least 1, not {max_per_img}")
     return max_per_img

@@ -2,6 +2,12 @@
 
 from fastdet.models.stages.cascade import CascadeStage
 from fastdet.models.stages.dense import DenseStage
+from fastdet.models.stages.direct import DirectStage
 from fastdet.models.stages.roi import RoIStage
 
-__all__ = ["CascadeStage", "DenseStage", "RoIStage"]
+__all__ = [
+    "CascadeStage",
+    "DenseStage",
+    "DirectStage",
+    "RoIStage",
+]

@@ -73,7 +73,7 @@ class DenseStage(nn.Module):
         priors = self.priors(output.level_sizes)
         candidates = self.priors.valid(output.level_sizes, padded_sizes)
         if self.allowed_border >= 0:
-            candidates = candidates & _inside(priors, sizes, self.allowed_border)
+            candidates = candidates & within(priors, sizes, self.allowed_border)
         assignment = self.assigner(priors, targets, candidates=candidates)
         selection = self.sampler(assignment, generator=generator)
         return self.criterion(output, priors, self.coder, selection, targets)
@@ -84,7 +84,7 @@ class DenseStage(nn.Module):
         return postprocess(output, self.priors(output.level_sizes), self.coder, sizes)
 
 
-def _inside(priors: Tensor, sizes: Tensor, border: float) -> Tensor:
+def within(priors: Tensor, sizes: Tensor, border: float) -> Tensor:
     """Priors [P, 4] that reach over the border of images of sizes [B, 2] by at most `border` pixels: bool [B, P]."""
     height, width = sizes[:, 0, None], sizes[:, 1, None]
     x1, y1, x2, y2 = priors.unbind(-1)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastdet.models.assigners import BACKGROUND, IGNORE, MaxIoUAssigner, max_iou
+from fastdet.models import geometry
+from fastdet.models.assigners import BACKGROUND, IGNORE, MaxIoUAssigner
 from fastdet.structures import Targets
 from tests.models.helpers import make_targets
 
@@ -132,7 +133,7 @@ def assign_one_image(assigner: MaxIoUAssigner, boxes: Tensor, objects: Tensor, i
 def test_batches_equal_images_one_by_one(
     assigner: MaxIoUAssigner, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(max_iou, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(geometry, "PAIRS_AT_ONCE", pairs_at_once)
     generator = torch.Generator().manual_seed(3)
 
     def draw(*shape: int) -> Tensor:  # a coarse lattice, so that ties happen

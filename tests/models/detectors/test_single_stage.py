@@ -12,10 +12,17 @@ from fastdet.models.detectors import SingleStageDetector
 from fastdet.models.samplers import RandomSampler
 from fastdet.registry import MODEL_PARTS, build
 from fastdet.structures import Batch, ImageMeta
-from tests.golden.configs import dense
+from tests.golden.configs import dense, dense_direct
 from tests.models.helpers import make_targets
 
-FAMILIES = [pytest.param(dense.retinanet_r18, id="retinanet"), pytest.param(dense.rpn_r50_caffe, id="rpn")]
+FAMILIES = [
+    pytest.param(dense.retinanet_r18, id="retinanet"),
+    pytest.param(dense.rpn_r50_caffe, id="rpn"),
+    pytest.param(dense_direct.fcos_r50_caffe, id="fcos"),
+    pytest.param(dense_direct.fcos_r18, id="fcos in strides"),
+    pytest.param(dense_direct.atss_r50, id="atss"),
+    pytest.param(dense_direct.gfl_r50, id="gfl"),
+]
 
 
 def tiny(config: Any) -> SingleStageDetector:
@@ -28,6 +35,8 @@ def tiny(config: Any) -> SingleStageDetector:
     head |= {"in_channels": 16, "feat_channels": 16}
     if "bbox_head" in model:
         head["num_classes"] = 2
+    if model["type"] in ("FCOS", "ATSS", "GFL"):
+        head["norm_cfg"] = {"type": "GN", "num_groups": 4}
     torch.manual_seed(0)
     return build(translate_model(model)[0], MODEL_PARTS)
 
