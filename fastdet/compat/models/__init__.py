@@ -6,6 +6,7 @@ from typing import Any
 from fastdet.compat.dialect import Section, at, name_of, place_of
 from fastdet.compat.models.dense import Translated, translate_retinanet, translate_rpn_detector
 from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, translate_gfl
+from fastdet.compat.models.dense_yolox import translate_yolox
 from fastdet.compat.models.two_stage import translate_two_stage
 from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
 
@@ -15,8 +16,10 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "ATSS": translate_atss,
     "FCOS": translate_fcos,
     "GFL": translate_gfl,
+    "YOLOX": translate_yolox,
     "CascadeRCNN": translate_two_stage,
     "FasterRCNN": translate_two_stage,
+    "HybridTaskCascade": translate_two_stage,
     "MaskRCNN": translate_two_stage,
     "RPN": translate_rpn_detector,
     "RetinaNet": translate_retinanet,

@@ -1,6 +1,6 @@
 """What the model translators share: options with defaults, layer factories, initial weights, preprocessing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastdet.compat.dialect import Section, at, dict_list, frozen, name_of, place_of, spec, spec_of, without
@@ -54,6 +54,7 @@ ASSIGNERS: dict[str, dict[str, Any]] = {
         "match_low_quality": True,
     },
     "ATSSAssigner": {"topk": None, "ignore_iof_thr": -1},
+    "SimOTAAssigner": {"center_radius": 2.5, "candidate_topk": 10, "iou_weight": 3.0, "cls_weight": 1.0},
 }
 # Keys of these parts that change no result here, or only with the value given.
 IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
@@ -63,6 +64,7 @@ IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
         "perm_repeat_gt_cfg": (None,),
     },
     "ATSSAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},), "alpha": (None,)},
+    "SimOTAAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     "FocalLoss": {"activated": (False,)},
     "QualityFocalLoss": {"activated": (False,)},
     "DeltaXYWHBBoxCoder": {"use_box_type": (False,)},
@@ -87,6 +89,16 @@ INITIALISATIONS: dict[str, tuple[Any, ...]] = {
     "FCOSHead": _normal("conv_cls"),
     "ATSSHead": _normal("atss_cls"),
     "GFLHead": _normal("gfl_cls"),
+    "YOLOXHead": (
+        {
+            "type": "Kaiming",
+            "layer": "Conv2d",
+            "a": 5**0.5,
+            "distribution": "uniform",
+            "mode": "fan_in",
+            "nonlinearity": "leaky_relu",
+        },
+    ),
 }
 
 
@@ -188,12 +200,15 @@ def initial_weights(section: Section, module: str) -> tuple[Pretrained, ...]:
     )
 
 
-def preprocess(model: Section) -> Spec:
+def preprocess(model: Section, *, resizes: bool = False) -> Spec:
     """The Spec of `data_preprocessor`; without one, pixels stay as they are.
+
+    Args:
+        resizes: whether the detector asks the preprocessing to resize training batches.
 
     Raises:
         UnsupportedConfig: another preprocessor, padding with other values than 0, other batch augmentations than
-            BatchFixedSizePad.
+            BatchFixedSizePad and, where the detector resizes, BatchSyncRandomResize.
     """
     node = model.take("data_preprocessor")
     if node is None:
@@ -211,26 +226,32 @@ def preprocess(model: Section) -> Spec:
         "std": (1.0, 1.0, 1.0) if std is None else std,
         "to_rgb": swap,
         "pad_divisor": section.whole("pad_size_divisor", 1),
-        "train_size": _train_size(section),
+        **_batch_augments(section, resizes),
     }
     section.finish()
-    defaults = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "to_rgb": False, "pad_divisor": 1, "train_size": None}
+    defaults = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "to_rgb": False, "pad_divisor": 1}
     return spec("Preprocess", without(values, defaults), node)
 
 
-def _train_size(section: Section) -> Sequence[int] | None:
-    """(H, W) of a BatchFixedSizePad among the batch augmentations."""
-    size = None
+def _batch_augments(section: Section, resizes: bool) -> dict[str, Any]:
+    """`train_size` and `resize` of the batch augmentations."""
+    found: dict[str, Any] = {}
+    names = {"BatchFixedSizePad": "train_size"} | ({"BatchSyncRandomResize": "resize"} if resizes else {})
     for node in dict_list(section.take("batch_augments"), "batch_augments"):
         inner = Section(node, name_of(node))
         inner.take("type")
-        if inner.name != "BatchFixedSizePad" or size is not None:
+        key = names.get(inner.name)
+        if key is None or key in found:
             raise UnsupportedConfig(
                 f"batch augmentation {inner.name} is not supported{at(inner.place())}\n"
-                "  supported: one BatchFixedSizePad"
+                f"  supported: one {' and one '.join(names)}"
             )
-        size = inner.take("size")
-        inner.only("img_pad_value", 0)
-        inner.skip("pad_mask", "mask_pad_value", "pad_seg", "seg_pad_value")
+        if key == "resize":
+            defaults = {"random_size_range": None, "size_divisor": 32, "interval": 10}
+            found[key] = spec(inner.name, options(inner, defaults), node)
+        else:
+            found[key] = inner.take("size")
+            inner.only("img_pad_value", 0)
+            inner.skip("pad_mask", "mask_pad_value", "pad_seg", "seg_pad_value")
         inner.finish()
-    return size
+    return found

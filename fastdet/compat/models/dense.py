@@ -113,7 +113,7 @@ def single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretrai
     """A SingleStageDetector with the backbone, neck and preprocessing of the model, all keys of which are taken."""
     backbone, backbone_weights = translate_backbone(model.take("backbone"))
     neck, neck_weights = translate_neck(model)
-    arguments: dict[str, Any] = {"preprocess": preprocess(model), "backbone": backbone}
+    arguments: dict[str, Any] = {"preprocess": preprocess(model, resizes=True), "backbone": backbone}
     if neck is not None:
         arguments["neck"] = neck
     arguments |= {"bbox_head": head, "dense": dense}

@@ -5,6 +5,7 @@ from fastdet.models.assigners.atss import ATSSAssigner
 from fastdet.models.assigners.max_iou import MaxIoUAssigner
 from fastdet.models.assigners.regress_range import RegressRangeAssigner
 from fastdet.models.assigners.scene import BoxCoder, DenseAssigner, DenseScene
+from fastdet.models.assigners.sim_ota import SimOTAAssigner
 
 __all__ = [
     "BACKGROUND",
@@ -16,4 +17,5 @@ __all__ = [
     "DenseScene",
     "MaxIoUAssigner",
     "RegressRangeAssigner",
+    "SimOTAAssigner",
 ]

@@ -1,6 +1,12 @@
 """Box coders: boxes as regression targets and back."""
 
+from fastdet.models.coders.cell import CellBBoxCoder
 from fastdet.models.coders.delta_xywh import DeltaXYWHBBoxCoder
 from fastdet.models.coders.distance import DistancePointBBoxCoder, DistributionBBoxCoder
 
-__all__ = ["DeltaXYWHBBoxCoder", "DistancePointBBoxCoder", "DistributionBBoxCoder"]
+__all__ = [
+    "CellBBoxCoder",
+    "DeltaXYWHBBoxCoder",
+    "DistancePointBBoxCoder",
+    "DistributionBBoxCoder",
+]

@@ -17,7 +17,7 @@ from fastdet.structures import Batch, DenseOutput, Detections
 class SingleStageDetector(nn.Module):
     """Features, then classes and boxes at every prior.
 
-    RetinaNet is this class, and so are FCOS, ATSS, GFL and a region proposal network trained on its own.
+    RetinaNet is this class, and so are FCOS, ATSS, GFL, YOLOX and a region proposal network trained on its own.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, section 4.
 
@@ -59,6 +59,8 @@ class SingleStageDetector(nn.Module):
         """
         if batch.targets is None:
             raise ValueError("loss() needs a batch with targets; use predict() for images alone")
+        batch = self.preprocess.augment(batch)
+        assert batch.targets is not None
         output = self.bbox_head(self.features(batch.pixels, batch.sizes))
         padded_sizes = self.preprocess.padded_sizes(batch.sizes)
         return self.dense.loss(output, batch.sizes, padded_sizes, batch.targets, generator)

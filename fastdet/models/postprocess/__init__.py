@@ -1,6 +1,12 @@
 """Post-processing: predictions become detections of fixed shape."""
 
+from fastdet.models.postprocess.best_class import BestClassPostprocess
 from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
 from fastdet.models.postprocess.roi import RoIPostprocess
 
-__all__ = ["DensePostprocess", "ProposalPostprocess", "RoIPostprocess"]
+__all__ = [
+    "BestClassPostprocess",
+    "DensePostprocess",
+    "ProposalPostprocess",
+    "RoIPostprocess",
+]

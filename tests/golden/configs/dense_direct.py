@@ -108,3 +108,44 @@ def gfl_r50() -> Model:
         loss_bbox=dict(type="GIoULoss", loss_weight=2.0),
     )
     return model | dict(type="GFL")
+
+
+def yolox_nano() -> Model:
+    """YOLOX with depthwise separable convolutions, 0.33 as deep and 0.25 as wide."""
+    layers = dict(norm_cfg=dict(type="BN", momentum=0.03, eps=0.001), act_cfg=dict(type="Swish"), use_depthwise=True)
+    total = dict(use_sigmoid=True, reduction="sum", loss_weight=1.0)
+    return dict(
+        type="YOLOX",
+        data_preprocessor=dict(type="DetDataPreprocessor", pad_size_divisor=32),
+        backbone=dict(
+            type="CSPDarknet",
+            deepen_factor=0.33,
+            widen_factor=0.25,
+            out_indices=(2, 3, 4),
+            spp_kernal_sizes=(5, 9, 13),
+            **layers,
+        ),
+        neck=dict(
+            type="YOLOXPAFPN",
+            in_channels=[64, 128, 256],
+            out_channels=64,
+            num_csp_blocks=1,
+            upsample_cfg=dict(scale_factor=2, mode="nearest"),
+            **layers,
+        ),
+        bbox_head=dict(
+            type="YOLOXHead",
+            num_classes=80,
+            in_channels=64,
+            feat_channels=64,
+            stacked_convs=2,
+            strides=(8, 16, 32),
+            loss_cls=dict(type="CrossEntropyLoss", **total),
+            loss_bbox=dict(type="IoULoss", mode="square", eps=1e-16, reduction="sum", loss_weight=5.0),
+            loss_obj=dict(type="CrossEntropyLoss", **total),
+            loss_l1=dict(type="L1Loss", reduction="sum", loss_weight=1.0),
+            **layers,
+        ),
+        train_cfg=dict(assigner=dict(type="SimOTAAssigner", center_radius=2.5)),
+        test_cfg=dict(score_thr=0.01, nms=dict(type="nms", iou_threshold=0.65)),
+    )
