@@ -1,8 +1,10 @@
 """Small layers that backbones, necks and heads share."""
 
 from fastdet.models.layers.activation import ActFactory
+from fastdet.models.layers.context import ContextBlock
 from fastdet.models.layers.conv_module import ConvFactory, ConvModule, DepthwiseSeparableConv
 from fastdet.models.layers.deform_conv import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack
+from fastdet.models.layers.generalized_attention import GeneralizedAttention
 from fastdet.models.layers.init import (
     Initialiser,
     init_caffe2_xavier,
@@ -14,20 +16,27 @@ from fastdet.models.layers.init import (
     keep_init,
     prior_bias,
 )
+from fastdet.models.layers.non_local import NonLocal2d
 from fastdet.models.layers.norm import NormFactory
+from fastdet.models.layers.plugin import BlockPlugin, PluginFactory
 from fastdet.models.layers.standardised_conv import ConvWS2d
 
 __all__ = [
     "ActFactory",
+    "BlockPlugin",
+    "ContextBlock",
     "ConvFactory",
     "ConvModule",
     "ConvWS2d",
     "DeformConv2d",
     "DeformConv2dPack",
     "DepthwiseSeparableConv",
+    "GeneralizedAttention",
     "Initialiser",
     "ModulatedDeformConv2dPack",
+    "NonLocal2d",
     "NormFactory",
+    "PluginFactory",
     "init_caffe2_xavier",
     "init_kaiming",
     "init_normal",
