@@ -19,7 +19,6 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "YOLOX": translate_yolox,
     "CascadeRCNN": translate_two_stage,
     "FasterRCNN": translate_two_stage,
-    "HybridTaskCascade": translate_two_stage,
     "MaskRCNN": translate_two_stage,
     "RPN": translate_rpn_detector,
     "RetinaNet": translate_retinanet,
