@@ -50,6 +50,13 @@ class Targets(NamedTuple):
         return slots < self.count[:, None]
 
 
+class Proposals(NamedTuple):
+    """Boxes that come with the images, for detectors without a first stage. Slots at and after the count hold zeros."""
+
+    boxes: Tensor  # [B, K, 4] float32, xyxy, input pixels
+    count: Tensor  # type: ignore[assignment]  # [B] int64; hides tuple.count
+
+
 class Batch(NamedTuple):
     """Images padded at the right and bottom to one size, with targets when there are any."""
 
@@ -57,6 +64,7 @@ class Batch(NamedTuple):
     sizes: Tensor  # [B, 2] int64: (H, W) of each image before padding
     targets: Targets | None
     metas: tuple[ImageMeta, ...]
+    proposals: Proposals | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Batch":
         """The batch with every tensor on the device."""
@@ -70,4 +78,5 @@ class Batch(NamedTuple):
             boxes, labels, count, ignore_boxes, ignore_count = map(move, targets[:5])
             semantic = None if targets.semantic is None else move(targets.semantic)
             targets = Targets(boxes, labels, count, ignore_boxes, ignore_count, masks, semantic)
-        return Batch(move(self.pixels), move(self.sizes), targets, self.metas)
+        proposals = None if self.proposals is None else Proposals(*map(move, self.proposals))
+        return Batch(move(self.pixels), move(self.sizes), targets, self.metas, proposals)

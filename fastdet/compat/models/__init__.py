@@ -7,7 +7,7 @@ from fastdet.compat.dialect import Section, at, name_of, place_of
 from fastdet.compat.models.dense import Translated, translate_retinanet, translate_rpn_detector
 from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, translate_gfl
 from fastdet.compat.models.dense_yolox import translate_yolox
-from fastdet.compat.models.two_stage import translate_two_stage
+from fastdet.compat.models.two_stage import translate_fast_rcnn, translate_two_stage
 from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
 
 __all__ = ["translate_model"]
@@ -18,7 +18,9 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "GFL": translate_gfl,
     "YOLOX": translate_yolox,
     "CascadeRCNN": translate_two_stage,
+    "FastRCNN": translate_fast_rcnn,
     "FasterRCNN": translate_two_stage,
+    "HybridTaskCascade": translate_two_stage,
     "MaskRCNN": translate_two_stage,
     "RPN": translate_rpn_detector,
     "RetinaNet": translate_retinanet,

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastdet.compat.dialect import Section, at, name_of, place_of, spec
-from fastdet.compat.models.common import initial_weights, layer_factories, options
+from fastdet.compat.models.common import CLASS_LOSSES, initial_weights, layer_factories, options, part
+from fastdet.compat.models.layers import FIXED_PLUGIN_ARGUMENTS, PLUGINS
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
 from fastdet.utils.errors import ConfigError, UnsupportedConfig
@@ -27,6 +28,16 @@ BBOX_HEADS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "Shared2FCBBoxHead": ({"num_shared_fcs": 2}, WIDTHS),
     "Shared4Conv1FCBBoxHead": ({"num_shared_convs": 4, "num_shared_fcs": 1}, WIDTHS),
 }
+DOUBLE_HEAD: dict[str, Any] = {
+    "num_classes": 80,
+    "in_channels": 256,
+    "roi_feat_size": 7,
+    "reg_class_agnostic": False,
+    "num_convs": 4,
+    "num_fcs": 2,
+    "conv_out_channels": 1024,
+    "fc_out_channels": 1024,
+}
 BBOX_HEAD: dict[str, Any] = {
     "num_classes": 80,
     "in_channels": 256,
@@ -41,6 +52,14 @@ MASK_HEAD: dict[str, Any] = {
     "conv_kernel_size": 3,
     "conv_out_channels": 256,
     "class_agnostic": False,
+}
+SEMANTIC_HEAD: dict[str, Any] = {
+    "num_ins": None,
+    "fusion_level": None,
+    "num_convs": 4,
+    "in_channels": 256,
+    "conv_out_channels": 256,
+    "num_classes": 183,
 }
 RES_LAYER: dict[str, Any] = {
     "depth": None,
@@ -67,35 +86,82 @@ def part_section(node: Any, role: str, *supported: str) -> Section:
 
 
 def extractor(node: Any, role: str) -> Spec:
-    section = part_section(node, role, "SingleRoIExtractor")
+    """The Spec of a RoI extractor."""
+    section = part_section(node, role, "SingleRoIExtractor", "GenericRoIExtractor")
     layer = part_section(section.take("roi_layer"), f"{role}.roi_layer", "RoIAlign")
     values = options(layer, {"output_size": None, "sampling_ratio": 0, "aligned": True})
     layer.only("pool_mode", "avg")
     layer.skip("use_torchvision")
     layer.finish()
-    values |= options(section, {"featmap_strides": None, "finest_scale": 56})
+    values |= options(section, {"featmap_strides": None})
     section.only("init_cfg", None)
-    section.skip("out_channels")  # the features say it
+    if section.name == "SingleRoIExtractor":
+        values |= options(section, {"finest_scale": 56})
+        section.skip("out_channels")  # the features say it
+    else:
+        values |= _all_levels(section)
     section.finish()
-    return spec("SingleRoIExtractor", values, node)
+    return spec(section.name, values, node)
+
+
+def _all_levels(section: Section) -> dict[str, Any]:
+    """What a GenericRoIExtractor does with the levels."""
+    values = options(section, {"aggregation": "sum"})
+    before, after = section.take("pre_cfg"), section.take("post_cfg")
+    levels = len(section.node.get("featmap_strides", ())) if "aggregation" in values else 1
+    channels = section.whole("out_channels", 256) // max(levels, 1)
+    if channels != 256:
+        values["channels"] = channels
+    if before is not None:
+        conv = part_section(before, "pre_cfg", "ConvModule")
+        size = conv.whole("kernel_size")
+        conv.only("in_channels", channels)
+        conv.only("out_channels", channels)
+        conv.only("padding", size // 2)
+        conv.only("act_cfg", {"type": "ReLU"})
+        conv.only("norm_cfg", None)
+        conv.only("conv_cfg", None)
+        conv.skip("inplace")
+        conv.finish()
+        values["pre_kernel_size"] = size
+    if after is not None:
+        layer = part_section(after, "post_cfg", *PLUGINS)
+        arguments = options(layer, PLUGINS[layer.name])
+        for key, value in FIXED_PLUGIN_ARGUMENTS.get(layer.name, {}).items():
+            layer.only(key, value)
+        layer.skip("in_channels")  # those of what was pooled
+        layer.finish()
+        values["post"] = spec(layer.name, arguments, after)
+    return values
 
 
 def bbox_head(section: Section) -> Spec:
     """The head's parameters; what the section holds of losses and coder stays in it."""
-    fixed, free = BBOX_HEADS[section.name]
-    values = fixed | options(section, BBOX_HEAD | free)
-    if free:
-        values |= layer_factories(section)
+    if section.name == "DoubleConvFCBBoxHead":
+        name = section.name
+        for needed in ("num_convs", "num_fcs"):
+            if needed not in section:
+                raise ConfigError(f"{name} needs {needed}{at(section.place())}")
+        values = options(section, DOUBLE_HEAD) | layer_factories(section, {"type": "BN"})
+        section.only("with_avg_pool", True)
+    else:
+        name = "ConvFCBBoxHead"
+        fixed, free = BBOX_HEADS[section.name]
+        values = fixed | options(section, BBOX_HEAD | free)
+        if free:
+            values |= layer_factories(section)
     for predictor in ("reg_predictor_cfg", "cls_predictor_cfg"):
         section.only(predictor, {"type": "Linear"})
     section.only("with_cls", True)
     section.only("with_reg", True)
     section.only("predict_box_type", "hbox")
-    return spec("ConvFCBBoxHead", values, section.node)
+    return spec(name, values, section.node)
 
 
 def mask_head(section: Section) -> Spec:
     values = options(section, MASK_HEAD)
+    if section.name == "HTCMaskHead" and section.flag("with_conv_res", True):
+        values["with_conv_res"] = True
     values |= layer_factories(section)
     section.skip("roi_feat_size")  # the extractor says it
     section.only("predictor_cfg", {"type": "Conv"})
@@ -110,6 +176,24 @@ def mask_head(section: Section) -> Spec:
     if scale not in (None, 2):
         values["scale_factor"] = scale
     return spec("FCNMaskHead", values, section.node)
+
+
+def semantic_head(node: Any) -> tuple[Spec, Spec, Weights]:
+    """Head, criterion and weights of a semantic branch."""
+    section = part_section(node, "semantic_head", "FusedSemanticHead")
+    weights = initial_weights(section, "roi_head.semantic_head")
+    values = options(section, SEMANTIC_HEAD) | layer_factories(section)
+    loss = dict(section.take("loss_seg", {"type": "CrossEntropyLoss", "ignore_index": 255, "loss_weight": 0.2}))
+    for old, new in (("ignore_label", "ignore_index"), ("loss_weight", "loss_weight")):  # as 2.x wrote them
+        value = section.take(old)
+        if value:
+            loss[new] = value
+    scale = section.number("seg_scale_factor", 1 / 8)
+    criterion = {"loss_seg": part(loss, CLASS_LOSSES, "loss_seg")} | (
+        {} if scale == 1 / 8 else {"seg_scale_factor": scale}
+    )
+    section.finish()
+    return spec("FusedSemanticHead", values, node), spec("SemanticCriterion", criterion, node), weights
 
 
 def shared_head(node: Any) -> tuple[Spec, Weights]:

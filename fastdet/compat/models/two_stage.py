@@ -15,6 +15,7 @@ from fastdet.compat.models.roi_heads import (
     extractor,
     mask_head,
     part_section,
+    semantic_head,
     shared_head,
 )
 from fastdet.compat.models.roi_stage import ROI_CODER, criterion, testing, training
@@ -52,6 +53,31 @@ def translate_two_stage(model: Section) -> Translated:
     return spec("TwoStageDetector", arguments, model.node), everything
 
 
+def translate_fast_rcnn(model: Section) -> Translated:
+    """A detector whose proposals come with the images.
+
+    Raises:
+        UnsupportedConfig: heads or settings that fastdet does not run.
+        ConfigError: an argument that a part does not have, or lacks.
+    """
+    train, test = model.take("train_cfg"), Section(model.take("test_cfg"), "test_cfg")
+    settings = Section({} if train is None else train, "train_cfg")
+    roi_head, roi, roi_weights = translate_roi(model.take("roi_head"), settings.take("rcnn"), test.take("rcnn"))
+    settings.skip("rpn", "rpn_proposal")  # of a base config that has a first stage
+    test.skip("rpn")
+    model.only("rpn_head", None)
+    settings.finish()
+    test.finish()
+    backbone, backbone_weights = translate_backbone(model.take("backbone"))
+    neck, neck_weights = translate_neck(model)
+    arguments: dict[str, Any] = {"preprocess": preprocess(model), "backbone": backbone}
+    arguments |= {} if neck is None else {"neck": neck}
+    arguments |= {"roi_head": roi_head, "roi": roi}
+    everything = (*initial_weights(model, ""), *backbone_weights, *neck_weights, *roi_weights)
+    model.finish()
+    return spec("FastRCNN", arguments, model.node), everything
+
+
 def translate_roi(node: Any, train: Any, test: Any) -> RoITranslation:
     """The second stage of a `roi_head`, with `train_cfg.rcnn` and `test_cfg.rcnn`."""
     section = part_section(node, "roi_head", *ROI_HEADS)
@@ -60,12 +86,18 @@ def translate_roi(node: Any, train: Any, test: Any) -> RoITranslation:
 
 def _standard(section: Section, train: Any, test: Any) -> RoITranslation:
     weights = initial_weights(section, "roi_head")
-    box = part_section(section.take("bbox_head"), "bbox_head", *BBOX_HEADS)
+    double = section.name == "DoubleHeadRoIHead"
+    box = part_section(section.take("bbox_head"), "bbox_head", *(("DoubleConvFCBBoxHead",) if double else BBOX_HEADS))
     head: dict[str, Any] = {
         "bbox_roi_extractor": extractor(section.take("bbox_roi_extractor"), "bbox_roi_extractor"),
     }
     head["bbox_head"], losses, coder, box_weights = _box(box, "roi_head.bbox_head")
     weights += box_weights
+    if double:
+        factor = section.number("reg_roi_scale_factor")
+        if factor is None:
+            raise ConfigError(f"{section.name} needs reg_roi_scale_factor{at(section.place())}")
+        head["reg_roi_scale_factor"] = factor
     shared, pooling, mask_node = (section.take(k) for k in ("shared_head", "mask_roi_extractor", "mask_head"))
     if shared is not None:
         head["shared_head"], shared_weights = shared_head(shared)
@@ -84,6 +116,24 @@ def _standard(section: Section, train: Any, test: Any) -> RoITranslation:
 
 def _cascade(section: Section, train: Any, test: Any) -> RoITranslation:
     head, steps, weights = _steps(section, train, test, ("FCNMaskHead",))
+    section.finish()
+    return spec("CascadeRoIHead", head, section.node), spec("CascadeStage", steps, section.node), weights
+
+
+def _hybrid(section: Section, train: Any, test: Any) -> RoITranslation:
+    """Hybrid Task Cascade, with or without a semantic branch."""
+    head, steps, weights = _steps(section, train, test, ("FCNMaskHead", "HTCMaskHead"))
+    if section.flag("interleaved", True):
+        steps["interleaved"] = True
+    if section.flag("mask_info_flow", True):
+        head["mask_info_flow"] = True
+    fusion, pooling, branch = (section.take(k) for k in ("semantic_fusion", "semantic_roi_extractor", "semantic_head"))
+    if branch is not None:
+        head["semantic_head"], steps["semantic_criterion"], branch_weights = semantic_head(branch)
+        head["semantic_roi_extractor"] = extractor(pooling, "semantic_roi_extractor")
+        weights += branch_weights
+        if fusion is not None and tuple(fusion) != ("bbox", "mask"):
+            head["semantic_fusion"] = fusion
     section.finish()
     return spec("CascadeRoIHead", head, section.node), spec("CascadeStage", steps, section.node), weights
 
@@ -164,4 +214,6 @@ def _mask(section: Section, module: str) -> tuple[Spec, Spec, Weights]:
 ROI_HEADS: dict[str, Callable[[Section, Any, Any], RoITranslation]] = {
     "StandardRoIHead": _standard,
     "CascadeRoIHead": _cascade,
+    "DoubleHeadRoIHead": _standard,
+    "HybridTaskCascadeRoIHead": _hybrid,
 }

@@ -2,7 +2,9 @@
 
 from fastdet.models.heads.bbox import ConvFCBBoxHead
 from fastdet.models.heads.cascade_roi import CascadeRoIHead
+from fastdet.models.heads.double_bbox import DoubleConvFCBBoxHead
 from fastdet.models.heads.fcn_mask import FCNMaskHead
+from fastdet.models.heads.fused_semantic import FusedSemanticHead
 from fastdet.models.heads.res_layer import ResLayer
 from fastdet.models.heads.retina import RetinaHead
 from fastdet.models.heads.rpn import RPNHead
@@ -13,7 +15,9 @@ from fastdet.models.heads.yolox import YOLOXHead
 __all__ = [
     "CascadeRoIHead",
     "ConvFCBBoxHead",
+    "DoubleConvFCBBoxHead",
     "FCNMaskHead",
+    "FusedSemanticHead",
     "RPNHead",
     "ResLayer",
     "RetinaHead",

@@ -24,6 +24,7 @@ class FCNMaskHead(nn.Module):
         class_agnostic: one mask for all classes.
         upsample: "deconv" (transposed convolution and ReLU), "nearest", "bilinear", or None for none.
         scale_factor: by how much the upsampling enlarges the square.
+        with_conv_res: a 1x1 convolution takes in what another mask head's convolutions found (Hybrid Task Cascade).
         conv, norm: factories of the convolutions' layers; without norm they have a bias.
 
     Raises:
@@ -41,6 +42,7 @@ class FCNMaskHead(nn.Module):
         class_agnostic: bool = False,
         upsample: Literal["deconv", "nearest", "bilinear"] | None = "deconv",
         scale_factor: int = 2,
+        with_conv_res: bool = False,
         conv: ConvFactory | None = None,
         norm: NormFactory | None = None,
     ) -> None:
@@ -61,6 +63,7 @@ class FCNMaskHead(nn.Module):
                 )
             )
             width = conv_out_channels
+        self.conv_res = ConvModule(width, width, 1, conv=conv, norm=norm) if with_conv_res else None
         self.upsample: nn.Module | None
         if upsample is None:
             self.upsample = None
@@ -89,8 +92,20 @@ class FCNMaskHead(nn.Module):
             x: pooled features [R, in_channels, S, S].
             valid: which rows hold a RoI, bool [R]; None if all do. Only batch statistics ask for it.
         """
+        return self.predict(self.trunk(x, valid))
+
+    def trunk(self, x: Tensor, valid: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
+        """What the convolutions find, [R, conv_out_channels, S, S]; `previous` is the same of the mask head before."""
+        if previous is not None:
+            if self.conv_res is None:
+                raise ValueError("this mask head takes nothing from another one: build it with with_conv_res=True")
+            x = x + conv_valid(self.conv_res, previous, valid)
         for conv in self.convs:
             x = conv_valid(conv, x, valid)
+        return x
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Mask logits from what `trunk` found."""
         if self.upsample is not None:
             x = self.upsample(x)
             if isinstance(self.upsample, nn.ConvTranspose2d):

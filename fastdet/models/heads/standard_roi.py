@@ -3,15 +3,13 @@
 Letters: B images, S slots, C classes, R = B * S, W side of a mask.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from fastdet.models.heads.bbox import BBoxOutput
 from fastdet.models.heads.roi_rows import run_on_rois
 from fastdet.registry import HEADS
-
-Extractor = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 
 @HEADS.register()
@@ -26,16 +24,19 @@ class StandardRoIHead(nn.Module):
         mask_roi_extractor: pools for the mask head; None: as for the box head.
         mask_head: maps pooled features and their validity to mask logits [R, C or 1, W, W]; None: no masks.
         shared_head: layers between pooling and both heads.
+        reg_roi_scale_factor: the box head also gets features of boxes enlarged by this factor, as its second argument;
+            None: it does not.
     """
 
     def __init__(
         self,
-        bbox_roi_extractor: Extractor,
+        bbox_roi_extractor: nn.Module,
         bbox_head: nn.Module,
         *,
-        mask_roi_extractor: Extractor | None = None,
+        mask_roi_extractor: nn.Module | None = None,
         mask_head: nn.Module | None = None,
         shared_head: nn.Module | None = None,
+        reg_roi_scale_factor: float | None = None,
     ) -> None:
         super().__init__()
         self.bbox_roi_extractor = bbox_roi_extractor
@@ -43,6 +44,7 @@ class StandardRoIHead(nn.Module):
         self.mask_roi_extractor = mask_roi_extractor or bbox_roi_extractor
         self.mask_head = mask_head
         self.shared_head = shared_head
+        self.reg_roi_scale_factor = reg_roi_scale_factor
         self.trims_on_cpu = True
 
     @property
@@ -60,7 +62,11 @@ class StandardRoIHead(nn.Module):
         """
 
         def run(rois: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-            return self.bbox_head(self._pool(self.bbox_roi_extractor, features, rois), present)
+            pooled = self._pool(self.bbox_roi_extractor(features, rois))
+            if self.reg_roi_scale_factor is None:
+                return self.bbox_head(pooled, present)
+            enlarged = self.bbox_roi_extractor(features, rois, box_scale=self.reg_roi_scale_factor)
+            return self.bbox_head(pooled, self._pool(enlarged), present)
 
         return BBoxOutput(*run_on_rois(run, boxes, valid, trims_on_cpu=self.trims_on_cpu))
 
@@ -70,10 +76,9 @@ class StandardRoIHead(nn.Module):
         assert head is not None, "masks() needs a mask head"
 
         def run(rois: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-            return (head(self._pool(self.mask_roi_extractor, features, rois), present),)
+            return (head(self._pool(self.mask_roi_extractor(features, rois)), present),)
 
         return run_on_rois(run, boxes, valid, trims_on_cpu=self.trims_on_cpu)[0]
 
-    def _pool(self, extractor: Extractor, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        pooled = extractor(features, rois)
+    def _pool(self, pooled: Tensor) -> Tensor:
         return pooled if self.shared_head is None else self.shared_head(pooled)

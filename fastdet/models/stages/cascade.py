@@ -131,7 +131,7 @@ class CascadeStage(nn.Module):
         detections = last.postprocess(output, boxes, filled(proposals), last.coder, sizes)
         if not head.with_masks:
             return detections
-        return with_masks(detections, head.all_masks(seen, detections.boxes, filled(detections)))
+        return with_masks(detections, head.predicted_masks(seen, detections.boxes, filled(detections)))
 
     def _read(
         self, head: CascadeRoIHead, seen: CascadeFeatures, proposals: Detections, sizes: Tensor

@@ -144,6 +144,48 @@ def cascade_mask_rcnn(depth: int, in_channels: list[int]) -> Model:
     return model
 
 
+def hybrid_task_cascade(depth: int, in_channels: list[int]) -> Model:
+    """Hybrid Task Cascade with a semantic branch of 183 classes."""
+    model = cascade_mask_rcnn(depth, in_channels)
+    model["type"] = "HybridTaskCascade"
+    roi = model["roi_head"]
+    mask = roi["mask_head"] | dict(type="HTCMaskHead")
+    semantic = dict(type="RoIAlign", output_size=14, sampling_ratio=0)
+    roi |= dict(
+        type="HybridTaskCascadeRoIHead",
+        interleaved=True,
+        mask_info_flow=True,
+        mask_head=[mask | dict(with_conv_res=False), mask, mask],
+        semantic_roi_extractor=dict(
+            type="SingleRoIExtractor", roi_layer=semantic, out_channels=256, featmap_strides=[8]
+        ),
+        semantic_head=dict(
+            type="FusedSemanticHead",
+            num_ins=5,
+            fusion_level=1,
+            seg_scale_factor=1 / 8,
+            num_convs=4,
+            in_channels=256,
+            conv_out_channels=256,
+            num_classes=183,
+            loss_seg=dict(type="CrossEntropyLoss", ignore_index=255, loss_weight=0.2),
+        ),
+    )
+    return model
+
+
+def double_head(depth: int, in_channels: list[int]) -> Model:
+    """Double-Head: linear layers for the class, convolutions on an enlarged box for the box."""
+    model = faster_rcnn(depth, in_channels)
+    roi = model["roi_head"]
+    roi |= dict(type="DoubleHeadRoIHead", reg_roi_scale_factor=1.3)
+    loss_cls = dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=2.0)
+    loss_bbox = dict(type="SmoothL1Loss", beta=1.0, loss_weight=2.0)
+    roi["bbox_head"] |= dict(type="DoubleConvFCBBoxHead", num_convs=4, num_fcs=2, conv_out_channels=1024)
+    roi["bbox_head"] |= dict(loss_cls=loss_cls, loss_bbox=loss_bbox)
+    return model
+
+
 def caffe(model: Model) -> Model:
     """The model with a caffe-style ResNet: pixels in BGR without scaling, every batch norm frozen."""
     model["data_preprocessor"] |= dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
@@ -158,9 +200,12 @@ MODELS: dict[str, Model] = {
     "faster_rcnn__faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco": faster_rcnn(18, R18),
     "mask_rcnn__mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco": mask_rcnn(18, R18),
     "cascade_rcnn__cascade-mask-rcnn_r50-caffe_fpn_1x_coco": caffe(cascade_mask_rcnn(50, R50)),
+    "double_heads__dh-faster-rcnn_r50_fpn_1x_coco": double_head(50, R50),
 }
 
 # Every way of a second stage with a small backbone, for tests that need no figures.
 MODELS_18: dict[str, Model] = {
     "cascade_mask_rcnn": cascade_mask_rcnn(18, R18),
+    "double_head": double_head(18, R18),
+    "hybrid_task_cascade": hybrid_task_cascade(18, R18),
 }
