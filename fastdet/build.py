@@ -18,7 +18,7 @@ import fastdet.data.datasets
 import fastdet.data.transforms
 import fastdet.evaluation
 import fastdet.models  # noqa: F401
-from fastdet.compat.checkpoints import LoadReport, load_checkpoint, load_into
+from fastdet.compat.checkpoints import Checkpoint, LoadReport, load_checkpoint, load_into
 from fastdet.config.schema import DataSplit, Experiment
 from fastdet.data.datasets.base import Dataset
 from fastdet.data.loader import Loader, build_loader
@@ -124,23 +124,29 @@ def check_fit(detector: nn.Module, metrics: Sequence[Spec]) -> None:
             )
 
 
-def load_weights(detector: nn.Module, checkpoint: str, *, trust: bool = False) -> tuple[str, ...]:
+def load_weights(detector: nn.Module, checkpoint: str | Checkpoint, *, trust: bool = False) -> tuple[str, ...]:
     """Loads a checkpoint into a detector; every weight must be there and fit.
 
     Args:
+        checkpoint: a file, a known name, or what was read from one.
         trust: also unpickle types outside the allow-list, which runs the file's code.
 
     Returns:
         The class names that the checkpoint holds, () if it holds none.
     """
-    content = load_checkpoint(checkpoint, trust=trust)
+    content = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint, trust=trust)
     load_into(detector, content, strict=True)
     return content.classes
 
 
-def start_from(detector: nn.Module, checkpoint: str, *, trust: bool = False) -> LoadReport:
-    """Loads what fits of a checkpoint, for fine-tuning; heads with another number of classes start anew."""
-    return load_into(detector, load_checkpoint(checkpoint, trust=trust), strict=False, reinit_mismatched=True)
+def start_from(detector: nn.Module, checkpoint: str, *, reinit_head: bool = False, trust: bool = False) -> LoadReport:
+    """Loads what a checkpoint has of the detector's weights, for fine-tuning.
+
+    Args:
+        reinit_head: weights of a head that was for another number of classes keep their fresh values; otherwise they
+            are an error.
+    """
+    return load_into(detector, load_checkpoint(checkpoint, trust=trust), strict=False, reinit_head=reinit_head)
 
 
 def build_dataset(split: DataSplit) -> Dataset:
@@ -181,6 +187,7 @@ def build_split_loader(dataset: Dataset, split: DataSplit, detector: nn.Module, 
         rank=distributed.get_rank(),
         world_size=distributed.get_world_size(),
         training=training,
+        fixed_size=detector.preprocess.train_size if training else None,  # type: ignore[union-attr, arg-type]
     )
 
 

@@ -18,7 +18,7 @@ from fastdet.config.pure_python import PurePythonFile, is_pure_python
 from fastdet.config.python_file import PythonFile
 from fastdet.config.rewrite import ConfigSource
 from fastdet.registry import Source
-from fastdet.utils.errors import ConfigError
+from fastdet.utils.errors import ConfigError, MissingConfig
 
 __all__ = ["ConfigDict", "load_config", "plain"]
 
@@ -39,6 +39,7 @@ def load_config(
     Raises:
         ConfigError: a file that is missing, malformed, circular or contradicts its bases, or an override that is
             refused; the message names file, line and fix.
+        MissingConfig: the file, or one of its bases, is not there.
     """
     config = spelled_out(_read(find_config(os.fspath(path), Path.cwd()), ()))
     return apply_overrides(config, parse_overrides(overrides), known=known) if overrides else config
@@ -72,8 +73,8 @@ def _merged(file: PythonFile | DataFile, path: Path, shown: str, chain: tuple[Pa
     for name in file.bases():
         try:
             found = find_config(name, path.parent)
-        except ConfigError as problem:
-            raise ConfigError(f"{problem}\n  named as _base_ in {shown}") from None
+        except MissingConfig as problem:
+            raise MissingConfig(f"{problem}\n  named as _base_ in {shown}") from None
         values = spelled_out(_read(found, (*chain, path)))
         _refuse_duplicates(base, values, shown)
         base.update(values)

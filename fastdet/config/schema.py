@@ -115,10 +115,14 @@ class Ema:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Everything around the training: files, seeds, logging, devices, users' hooks."""
+    """Everything around the training: files, seeds, logging, devices, users' hooks.
+
+    `reinit_head` lets a head start anew that `load_from` has for another number of classes.
+    """
 
     work_dir: str | None = None
     load_from: str | None = None
+    reinit_head: bool = False
     resume: bool = False
     seed: int | None = None
     deterministic: bool = False

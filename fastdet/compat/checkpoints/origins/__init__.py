@@ -1,0 +1,30 @@
+"""Weights that other programs wrote, under the names and in the order of MMDetection 3.x."""
+
+from fastdet.compat.checkpoints.origins import detectron2, swin, torchvision
+from fastdet.compat.checkpoints.origins.backbones import CAFFE2, PYCLS, TIMM_REGNET, TIMM_STEM
+from fastdet.compat.checkpoints.origins.base import Fitted, Origin, Weights, fitted
+
+__all__ = ["ORIGINS", "Fitted", "Origin", "fit", "origin_of"]
+
+ORIGINS: tuple[Origin, ...] = (
+    detectron2.DETECTRON2,
+    torchvision.TORCHVISION,
+    swin.SWIN,
+    CAFFE2,
+    PYCLS,
+    TIMM_REGNET,
+    TIMM_STEM,
+)
+
+
+def origin_of(weights: Weights) -> Origin | None:
+    """Who names weights like these, None for MMDetection's own names and unknown ones."""
+    return next((origin for origin in ORIGINS if any(origin.mark.search(name) for name in weights)), None)
+
+
+def fit(weights: Weights, own: Weights) -> Fitted:
+    """The weights as the model that has `own` calls and orders them; those of no known origin as they are."""
+    origin = origin_of(weights)
+    if origin is None or sum(name in own for name in weights) > len(weights) // 2:
+        return Fitted(weights, (), None)
+    return fitted(origin, weights, own)
