@@ -16,6 +16,8 @@ MODELS: list[tuple[str, Callable[[], dict[str, Any]]]] = [
     ("fcos__fcos_r50-caffe_fpn_gn-head_1x_coco", dense_direct.fcos_r50_caffe),
     ("fcos__fcos_r18_fpn_gn-head-center-normbbox-centeronreg-giou_8xb8-amp-lsj-200e_coco", dense_direct.fcos_r18),
     ("atss__atss_r50_fpn_1x_coco", dense_direct.atss_r50),
+    ("ghm__retinanet_r50_fpn_ghm-1x_coco", dense.ghm_r50),
+    ("yolox__yolox_nano_8xb8-300e_coco", dense_direct.yolox_nano),
 ]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from fastdet.compat.dialect import Section, at, name_of, place_of
 from fastdet.compat.models.dense import Translated, translate_retinanet, translate_rpn_detector
 from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, translate_gfl
+from fastdet.compat.models.dense_ssd import translate_single_stage
 from fastdet.compat.models.dense_yolox import translate_yolox
 from fastdet.compat.models.two_stage import translate_fast_rcnn, translate_two_stage
 from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
@@ -16,6 +17,7 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "ATSS": translate_atss,
     "FCOS": translate_fcos,
     "GFL": translate_gfl,
+    "SingleStageDetector": translate_single_stage,
     "YOLOX": translate_yolox,
     "CascadeRCNN": translate_two_stage,
     "FastRCNN": translate_fast_rcnn,

@@ -27,6 +27,9 @@ CLASS_LOSSES: dict[str, dict[str, Any]] = {
     "CIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},
     "BoundedIoULoss": {"beta": 0.2, "eps": 1e-3, "reduction": "mean", "loss_weight": 1.0},
     "QualityFocalLoss": {"use_sigmoid": True, "beta": 2.0, "reduction": "mean", "loss_weight": 1.0},
+    "BalancedL1Loss": {"alpha": 0.5, "gamma": 1.5, "beta": 1.0, "reduction": "mean", "loss_weight": 1.0},
+    "GHMC": {"bins": 10, "momentum": 0, "use_sigmoid": True, "loss_weight": 1.0},
+    "GHMR": {"mu": 0.02, "bins": 10, "momentum": 0, "loss_weight": 1.0},
     "DistributionFocalLoss": {"reduction": "mean", "loss_weight": 1.0},
 }
 CODERS: dict[str, dict[str, Any]] = {
@@ -66,6 +69,8 @@ IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
     "ATSSAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},), "alpha": (None,)},
     "SimOTAAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     "FocalLoss": {"activated": (False,)},
+    "GHMC": {"reduction": ("mean",)},
+    "GHMR": {"reduction": ("mean",)},
     "QualityFocalLoss": {"activated": (False,)},
     "DeltaXYWHBBoxCoder": {"use_box_type": (False,)},
     "DistancePointBBoxCoder": {"use_box_type": (False,)},

@@ -23,6 +23,7 @@ from fastdet.utils.errors import ConfigError, UnsupportedConfig
 
 Translated = tuple[Spec, tuple[Pretrained, ...]]
 
+LEVELWISE = {"GHMC", "GHMR"}  # losses that look at all elements of a level together
 DEFAULT_CODER = {"type": "DeltaXYWHBBoxCoder"}
 DEFAULT_CLS_LOSS = {"type": "CrossEntropyLoss", "use_sigmoid": True}
 DEFAULT_BOX_LOSS = {"type": "SmoothL1Loss", "beta": 1.0 / 9.0}
@@ -157,6 +158,8 @@ def _stage(
         criterion["pos_weight"] = pos_weight
     if decoded:
         criterion["reg_decoded_bbox"] = True
+    if LEVELWISE & {loss.type for loss in (criterion["loss_cls"], criterion["loss_bbox"])}:
+        criterion["levelwise"] = True
     stage["criterion"] = spec("AnchorCriterion", criterion, head.node)
     return stage
 

@@ -3,6 +3,7 @@
 from fastdet.models.criteria.anchor import AnchorCriterion
 from fastdet.models.criteria.centerness import CenternessCriterion
 from fastdet.models.criteria.distribution import DistributionCriterion
+from fastdet.models.criteria.hard_negative import HardNegativeCriterion
 from fastdet.models.criteria.objectness import ObjectnessCriterion
 from fastdet.models.criteria.roi import MaskCriterion, RoICriterion
 from fastdet.models.criteria.semantic import SemanticCriterion
@@ -11,6 +12,7 @@ __all__ = [
     "AnchorCriterion",
     "CenternessCriterion",
     "DistributionCriterion",
+    "HardNegativeCriterion",
     "MaskCriterion",
     "ObjectnessCriterion",
     "RoICriterion",

@@ -8,6 +8,7 @@ from fastdet.models.heads.fused_semantic import FusedSemanticHead
 from fastdet.models.heads.res_layer import ResLayer
 from fastdet.models.heads.retina import RetinaHead
 from fastdet.models.heads.rpn import RPNHead
+from fastdet.models.heads.ssd import SSDHead
 from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.heads.tower import TowerHead
 from fastdet.models.heads.yolox import YOLOXHead
@@ -21,6 +22,7 @@ __all__ = [
     "RPNHead",
     "ResLayer",
     "RetinaHead",
+    "SSDHead",
     "StandardRoIHead",
     "TowerHead",
     "YOLOXHead",

@@ -1,5 +1,9 @@
 """Prior generators: where dense heads look."""
 
 from fastdet.models.priors.anchors import AnchorGenerator
+from fastdet.models.priors.ssd import SSDAnchorGenerator
 
-__all__ = ["AnchorGenerator"]
+__all__ = [
+    "AnchorGenerator",
+    "SSDAnchorGenerator",
+]

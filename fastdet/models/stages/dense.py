@@ -6,11 +6,10 @@ Letters: B images, P priors.
 import torch
 from torch import Tensor, nn
 
-from fastdet.models.assigners import MaxIoUAssigner
-from fastdet.models.coders import DeltaXYWHBBoxCoder
-from fastdet.models.criteria import AnchorCriterion
+from fastdet.models.assigners import BoxCoder, MaxIoUAssigner
+from fastdet.models.criteria import AnchorCriterion, HardNegativeCriterion
 from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
-from fastdet.models.priors import AnchorGenerator
+from fastdet.models.priors import AnchorGenerator, SSDAnchorGenerator
 from fastdet.models.samplers import PseudoSampler, RandomSampler
 from fastdet.registry import STAGES
 from fastdet.structures import DenseOutput, Detections, Targets
@@ -30,13 +29,13 @@ class DenseStage(nn.Module):
 
     def __init__(
         self,
-        priors: AnchorGenerator,
-        coder: DeltaXYWHBBoxCoder,
+        priors: AnchorGenerator | SSDAnchorGenerator,
+        coder: BoxCoder,
         postprocess: DensePostprocess | ProposalPostprocess,
         *,
         assigner: MaxIoUAssigner | None = None,
         sampler: RandomSampler | PseudoSampler | None = None,
-        criterion: AnchorCriterion | None = None,
+        criterion: AnchorCriterion | HardNegativeCriterion | None = None,
         train_postprocess: DensePostprocess | ProposalPostprocess | None = None,
         allowed_border: float = -1,
     ) -> None:
