@@ -151,7 +151,7 @@ def build_loader(
     Args:
         pad_divisor: sides of a batch are multiples of it.
         training: every process gets as many images (some twice); else each image comes exactly once.
-        fixed_size: (H, W) of every batch, instead of the size of its largest image.
+        fixed_size: (H, W) that every batch has at least.
 
     Raises:
         DataError: the dataset is empty.

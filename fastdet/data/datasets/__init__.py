@@ -2,17 +2,34 @@
 
 from .base import Dataset, RecordDataset
 from .coco import CocoDataset
+from .coco_like import (
+    CityscapesDataset,
+    DeepFashionDataset,
+    LVISV05Dataset,
+    LVISV1Dataset,
+    Objects365V1Dataset,
+    Objects365V2Dataset,
+)
 from .names import COCO_CLASSES, VOC_CLASSES
-from .voc import VOCDataset
-from .wrappers import ConcatDataset, RepeatDataset
+from .voc import VOCDataset, WIDERFaceDataset
+from .wrappers import ClassBalancedDataset, ConcatDataset, MultiImageMixDataset, RepeatDataset
 
 __all__ = [
     "COCO_CLASSES",
     "VOC_CLASSES",
+    "CityscapesDataset",
+    "ClassBalancedDataset",
     "CocoDataset",
     "ConcatDataset",
     "Dataset",
+    "DeepFashionDataset",
+    "LVISV05Dataset",
+    "LVISV1Dataset",
+    "MultiImageMixDataset",
+    "Objects365V1Dataset",
+    "Objects365V2Dataset",
     "RecordDataset",
     "RepeatDataset",
     "VOCDataset",
+    "WIDERFaceDataset",
 ]
