@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastdet.compat.dialect import Section, at, name_of, place_of
-from fastdet.compat.models.dense import Translated, translate_retinanet, translate_rpn_detector
+from fastdet.compat.models.by_head import translate_retina, translate_rpn_detector
+from fastdet.compat.models.dense import Translated
 from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, translate_gfl
 from fastdet.compat.models.dense_ssd import translate_single_stage
 from fastdet.compat.models.dense_yolox import translate_yolox

@@ -66,20 +66,11 @@ def translate_retinanet(model: Section) -> Translated:
     section.take("type")
     values = options(section, {"num_classes": None, "in_channels": None, "stacked_convs": 4, "feat_channels": 256})
     values |= layer_factories(section)
-    stage = _stage(section, model.take("train_cfg"), model.take("test_cfg"), RETINA_ANCHORS)
+    stage = anchor_stage(section, model.take("train_cfg"), model.take("test_cfg"), RETINA_ANCHORS)
     values |= stage.pop("head")
     weights = initial_weights(section, "bbox_head")
     section.finish()
     return single_stage(model, spec("RetinaHead", values, head), spec("DenseStage", stage, head), weights)
-
-
-def translate_rpn_detector(model: Section) -> Translated:
-    """A region proposal network on its own, as a SingleStageDetector whose detections are proposals."""
-    train, test = model.take("train_cfg"), model.take("test_cfg")
-    head, stage, weights = translate_rpn(
-        model.take("rpn_head"), None if train is None else train.get("rpn"), None, (test or {}).get("rpn"), "bbox_head"
-    )
-    return single_stage(model, head, stage, weights)
 
 
 def translate_rpn(
@@ -99,7 +90,7 @@ def translate_rpn(
     section.take("type")
     section.only("num_classes", 1)
     values = options(section, {"in_channels": None, "feat_channels": 256, "num_convs": 1})
-    stage = _stage(section, train, test, RPN_ANCHORS, proposals=True)
+    stage = anchor_stage(section, train, test, RPN_ANCHORS, proposals=True)
     values |= stage.pop("head")
     if train_proposals is not None:
         proposals = dense_postprocess(train_proposals, "train_cfg.rpn_proposal", uses_sigmoid(node), proposals=True)
@@ -123,12 +114,18 @@ def single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretrai
     return spec("SingleStageDetector", arguments, model.node), everything
 
 
-def _stage(
-    head: Section, train: Any, test: Any, default_anchors: Mapping[str, Any], *, proposals: bool = False
+def anchor_stage(
+    head: Section,
+    train: Any,
+    test: Any,
+    default_anchors: Mapping[str, Any],
+    *,
+    proposals: bool = False,
+    default_box_loss: Mapping[str, Any] = DEFAULT_BOX_LOSS,
 ) -> dict[str, Any]:
     """Arguments of the DenseStage; under "head", those that the head shares with it."""
     priors, num_anchors = anchors(head.take("anchor_generator", default_anchors))
-    cls_loss, box_loss = head.take("loss_cls", DEFAULT_CLS_LOSS), head.take("loss_bbox", DEFAULT_BOX_LOSS)
+    cls_loss, box_loss = head.take("loss_cls", DEFAULT_CLS_LOSS), head.take("loss_bbox", default_box_loss)
     use_sigmoid = uses_sigmoid({"loss_cls": cls_loss})
     name = "test_cfg.rpn" if proposals else "test_cfg"
     stage: dict[str, Any] = {

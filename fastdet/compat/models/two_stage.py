@@ -5,8 +5,9 @@ from typing import Any
 
 from fastdet.compat.dialect import Section, at, spec
 from fastdet.compat.models.backbones import translate_backbone
+from fastdet.compat.models.by_head import translate_first_stage
 from fastdet.compat.models.common import CLASS_LOSSES, CODERS, initial_weights, part, preprocess
-from fastdet.compat.models.dense import Translated, translate_rpn
+from fastdet.compat.models.dense import Translated
 from fastdet.compat.models.necks import translate_neck
 from fastdet.compat.models.roi_heads import (
     BBOX_HEADS,
@@ -36,7 +37,7 @@ def translate_two_stage(model: Section) -> Translated:
     """
     train, test = model.take("train_cfg"), Section(model.take("test_cfg"), "test_cfg")
     settings = Section({} if train is None else train, "train_cfg")
-    rpn_head, rpn, rpn_weights = translate_rpn(
+    rpn_head, rpn, rpn_weights = translate_first_stage(
         model.take("rpn_head"), settings.take("rpn"), settings.take("rpn_proposal"), test.take("rpn")
     )
     roi_head, roi, roi_weights = translate_roi(model.take("roi_head"), settings.take("rcnn"), test.take("rcnn"))

@@ -1,6 +1,6 @@
 """Assignment by intersection over union, for whole batches at once.
 
-Letters: B images, P candidates, M object slots, m those of a slice.
+Letters: B images, P candidates, M object slots, m those of a slice, A approximations of a candidate.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,10 @@ class MaxIoUAssigner:
     objects; among several objects the last one wins.
     An image without objects makes every candidate background.
 
-    Source: Ren et al., Faster R-CNN, section 3.1.2; step 4 as in MMDetection.
+    A candidate may have approximations, boxes that stand for it: then its IoU with an object is that of the best one.
+
+    Source: Ren et al., Faster R-CNN, section 3.1.2; step 4 as in MMDetection; approximations: Wang et al., Region
+    Proposal by Guided Anchoring, section 3.5.
 
     Args:
         pos_iou_thr: smallest IoU of a positive.
@@ -62,13 +65,21 @@ class MaxIoUAssigner:
         self.match_low_quality = match_low_quality
 
     @torch.no_grad()
-    def __call__(self, boxes: Tensor, targets: Targets, *, candidates: Tensor | None = None) -> Assignment:
+    def __call__(
+        self,
+        boxes: Tensor,
+        targets: Targets,
+        *,
+        candidates: Tensor | None = None,
+        approximations: Tensor | None = None,
+    ) -> Assignment:
         """The object of each candidate.
 
         Args:
             boxes: [P, 4] shared by the images, or [B, P, 4]; xyxy.
             targets: padded objects of the batch.
             candidates: bool [B, P]; boxes outside it are IGNORE and count nowhere (None: all take part).
+            approximations: [P, A, 4] of the candidates, shared by the images; None: the boxes themselves.
         """
         boxes = boxes.float()
         if candidates is not None:
@@ -80,8 +91,9 @@ class MaxIoUAssigner:
         best = boxes.new_full(shape, -1.0)
         best_index = torch.zeros(shape, dtype=torch.int64, device=boxes.device)
         forced = torch.full(shape, BACKGROUND, dtype=torch.int64, device=boxes.device)
-        for start, stop in geometry.slot_slices(num_slots if shape[1] else 0, batch * shape[1]):
-            overlaps = geometry.overlaps(objects[:, start:stop], boxes)  # [B, m, P], 0 for padded slots
+        num_boxes = 1 if approximations is None else approximations.shape[1]
+        for start, stop in geometry.slot_slices(num_slots if shape[1] else 0, batch * shape[1] * num_boxes):
+            overlaps = _overlaps(objects[:, start:stop], boxes, candidates, approximations)  # [B, m, P]
             if out is not None:
                 overlaps = torch.where(out[:, None], -1.0, overlaps)
             slice_best, slice_index = overlaps.max(dim=1)
@@ -115,3 +127,12 @@ class MaxIoUAssigner:
             gt_best, first = allowed.max(dim=2)
             taken = torch.arange(overlaps.shape[2], device=overlaps.device) == first[..., None]
         return taken & (valid & (gt_best >= self.min_pos_iou))[..., None]
+
+
+def _overlaps(objects: Tensor, boxes: Tensor, candidates: Tensor | None, approximations: Tensor | None) -> Tensor:
+    """IoU [B, m, P] of objects [B, m, 4] with candidates: 0 for padded slots and for what is no candidate."""
+    if approximations is None:
+        return geometry.overlaps(objects, boxes)
+    overlaps = geometry.overlaps(objects, approximations.float().flatten(0, 1))  # [B, m, P * A]
+    best = overlaps.unflatten(2, (-1, approximations.shape[1])).amax(-1)
+    return best if candidates is None else torch.where(candidates[:, None], best, 0.0)

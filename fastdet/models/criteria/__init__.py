@@ -3,6 +3,7 @@
 from fastdet.models.criteria.anchor import AnchorCriterion
 from fastdet.models.criteria.centerness import CenternessCriterion
 from fastdet.models.criteria.distribution import DistributionCriterion
+from fastdet.models.criteria.guide import GuideCriterion
 from fastdet.models.criteria.hard_negative import HardNegativeCriterion
 from fastdet.models.criteria.objectness import ObjectnessCriterion
 from fastdet.models.criteria.roi import MaskCriterion, RoICriterion
@@ -12,6 +13,7 @@ __all__ = [
     "AnchorCriterion",
     "CenternessCriterion",
     "DistributionCriterion",
+    "GuideCriterion",
     "HardNegativeCriterion",
     "MaskCriterion",
     "ObjectnessCriterion",

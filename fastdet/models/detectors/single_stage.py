@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fastdet.models.preprocess import Preprocess
 from fastdet.models.stages.dense import DenseStage
 from fastdet.models.stages.direct import DirectStage
+from fastdet.models.stages.guided import GuidedAnchorStage
 from fastdet.registry import DETECTORS
 from fastdet.structures import Batch, DenseOutput, Detections
 
@@ -36,7 +37,7 @@ class SingleStageDetector(nn.Module):
         preprocess: Preprocess,
         backbone: nn.Module,
         bbox_head: nn.Module,
-        dense: DenseStage | DirectStage,
+        dense: DenseStage | DirectStage | GuidedAnchorStage,
         neck: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class SingleStageDetector(nn.Module):
         return tuple(levels if self.neck is None else self.neck(levels))
 
 
-def _parts_with_state(dense: DenseStage | DirectStage) -> dict[str, nn.Module]:
+def _parts_with_state(dense: DenseStage | DirectStage | GuidedAnchorStage) -> dict[str, nn.Module]:
     """Parts around the head that hold values of their own, by the names that MMDetection keeps them under in its head.
 
     Coder and criterion are no modules, so these values are saved and moved through the head alone.

@@ -12,6 +12,7 @@ from fastdet.models.heads.bbox import BBoxOutput
 from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.preprocess import Preprocess
 from fastdet.models.stages.dense import DenseStage
+from fastdet.models.stages.guided import GuidedAnchorStage
 from fastdet.models.stages.roi import RoIStage
 from fastdet.registry import DETECTORS
 from fastdet.structures import Batch, Detections
@@ -37,7 +38,7 @@ class TwoStageDetector(nn.Module):
         backbone: maps pixels to feature levels.
         neck: maps the backbone's levels to others; None: they go to the heads as they are.
         rpn_head, rpn: parameters and procedure of the proposals.
-        roi_head, roi: parameters and procedure of the second stage.
+        roi_head, roi: parameters and procedure of the second stage, or those of a cascade.
     """
 
     classes: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ class TwoStageDetector(nn.Module):
         preprocess: Preprocess,
         backbone: nn.Module,
         rpn_head: nn.Module,
-        rpn: DenseStage,
+        rpn: DenseStage | GuidedAnchorStage,
         roi_head: StandardRoIHead,
         roi: RoIStage,
         neck: nn.Module | None = None,

@@ -5,6 +5,7 @@ from fastdet.models.heads.cascade_roi import CascadeRoIHead
 from fastdet.models.heads.double_bbox import DoubleConvFCBBoxHead
 from fastdet.models.heads.fcn_mask import FCNMaskHead
 from fastdet.models.heads.fused_semantic import FusedSemanticHead
+from fastdet.models.heads.guided_anchor import GARetinaHead, GARPNHead
 from fastdet.models.heads.res_layer import ResLayer
 from fastdet.models.heads.retina import RetinaHead
 from fastdet.models.heads.rpn import RPNHead
@@ -19,6 +20,8 @@ __all__ = [
     "DoubleConvFCBBoxHead",
     "FCNMaskHead",
     "FusedSemanticHead",
+    "GARPNHead",
+    "GARetinaHead",
     "RPNHead",
     "ResLayer",
     "RetinaHead",

@@ -38,6 +38,7 @@ class DensePostprocess:
         max_per_img: K.
         iou_threshold: of the NMS.
         nms_pre: candidates a level at most; 0 or less: all.
+        whole_priors: `nms_pre` counts priors by their best class, each with all of its classes.
         score_thr: candidates need a higher score.
         min_bbox_size: boxes need width and height above it; negative: no filter.
         class_agnostic: NMS over all classes together.
@@ -50,6 +51,7 @@ class DensePostprocess:
         iou_threshold: float,
         *,
         nms_pre: int = -1,
+        whole_priors: bool = False,
         score_thr: float = 0.0,
         min_bbox_size: float = -1,
         class_agnostic: bool = False,
@@ -58,22 +60,28 @@ class DensePostprocess:
         self.max_per_img = at_least_one(max_per_img)
         self.iou_threshold = iou_threshold
         self.nms_pre = nms_pre
+        self.whole_priors = whole_priors
         self.score_thr = score_thr
         self.min_bbox_size = min_bbox_size
         self.class_agnostic = class_agnostic
         self.use_sigmoid = use_sigmoid
 
     @torch.no_grad()
-    def __call__(self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor) -> Detections:
+    def __call__(
+        self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, *, keep: Tensor | None = None
+    ) -> Detections:
         """Detections [B, K] in pixels of the network input.
 
         Args:
-            priors: [P, 4].
+            priors: [P, 4], or [B, P, 4].
             sizes: [B, 2] (H, W), to which boxes are clipped.
+            keep: priors that are looked at, bool [B, P]; None: all.
         """
-        scores = _scores(output, self.use_sigmoid)
+        scores = _kept(_scores(output, self.use_sigmoid), keep)
         scores = torch.where(scores > self.score_thr, scores, -1.0)  # refused candidates come last
-        found = candidates_of(output, scores, priors, coder, sizes, self.nms_pre, top_indices)
+        found = candidates_of(
+            output, scores, priors, coder, sizes, self.nms_pre, top_indices, whole_priors=self.whole_priors
+        )
         valid = (found.scores > self.score_thr) & large_enough(found.boxes, self.min_bbox_size)
         if output.quality is not None:
             quality = output.quality.float().sigmoid().gather(1, found.priors)
@@ -113,11 +121,13 @@ class ProposalPostprocess:
         self.use_sigmoid = use_sigmoid
 
     @torch.no_grad()
-    def __call__(self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor) -> Detections:
+    def __call__(
+        self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, *, keep: Tensor | None = None
+    ) -> Detections:
         """Proposals [B, K] with label 0; arguments as for DensePostprocess."""
-        scores = _scores(output, self.use_sigmoid)
+        scores = _kept(_scores(output, self.use_sigmoid), keep)
         found = candidates_of(output, scores, priors, coder, sizes, self.nms_pre, sorted_indices)
-        valid = large_enough(found.boxes, self.min_bbox_size)
+        valid = (found.scores >= 0) & large_enough(found.boxes, self.min_bbox_size)
         order = _nms_order(found.scores, valid)
         ranked = Candidates(
             found.priors.gather(1, order),
@@ -164,6 +174,11 @@ def _scores(output: DenseOutput, use_sigmoid: bool) -> Tensor:
         return logits.sigmoid() if use_sigmoid else logits.softmax(-1)[..., :-1]
 
 
+def _kept(scores: Tensor, keep: Tensor | None) -> Tensor:
+    """Scores [B, P, C], -1 where a prior is not looked at."""
+    return scores if keep is None else torch.where(keep[..., None], scores, -1.0)
+
+
 def candidates_of(
     output: DenseOutput,
     scores: Tensor,
@@ -172,27 +187,37 @@ def candidates_of(
     sizes: Tensor,
     nms_pre: int,
     rank: Callable[[Tensor, int], Tensor],
+    *,
+    whole_priors: bool = False,
 ) -> Candidates:
-    """The `nms_pre` best pairs of each level by score [B, P, C], decoded; levels with fewer pairs keep their order."""
+    """The `nms_pre` best pairs of each level by score [B, P, C], decoded; levels with fewer pairs keep their order.
+
+    With `whole_priors` they are all pairs of the `nms_pre` priors whose best class is best.
+    """
     batch, _, num_classes = scores.shape
+    classes = torch.arange(num_classes, device=scores.device)
     index, levels = [], []
     start = 0
     for level, length in enumerate(output.level_lengths):
-        flat = scores[:, start : start + length].flatten(1)
+        level_scores = scores[:, start : start + length]
+        flat = level_scores.amax(-1) if whole_priors else level_scores.flatten(1)
         number = flat.shape[1]
         if 0 < nms_pre < number:
             number = nms_pre
             chosen = rank(flat, number)
         else:
             chosen = torch.arange(number, device=scores.device).expand(batch, -1)
+        if whole_priors:
+            chosen = (chosen[..., None] * num_classes + classes).flatten(1)
         index.append(chosen + start * num_classes)
-        levels.append(torch.full((batch, number), level, device=scores.device))
+        levels.append(torch.full_like(chosen, level))
         start += length
     pairs = torch.cat(index, dim=1)  # [B, N]
     rows = pairs // num_classes
     with torch.autocast(scores.device.type, enabled=False):
         deltas = output.box_deltas.gather(1, rows[..., None].expand(-1, -1, output.box_deltas.shape[-1]))
-        boxes = coder.decode(priors[rows], deltas, sizes)
+        references = priors[rows] if priors.dim() == 2 else priors.gather(1, rows[..., None].expand(-1, -1, 4))
+        boxes = coder.decode(references, deltas, sizes)
     return Candidates(
         rows,
         boxes,

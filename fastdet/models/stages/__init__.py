@@ -3,11 +3,14 @@
 from fastdet.models.stages.cascade import CascadeStage
 from fastdet.models.stages.dense import DenseStage
 from fastdet.models.stages.direct import DirectStage
+from fastdet.models.stages.guided import AnchorGuide, GuidedAnchorStage
 from fastdet.models.stages.roi import RoIStage
 
 __all__ = [
+    "AnchorGuide",
     "CascadeStage",
     "DenseStage",
     "DirectStage",
+    "GuidedAnchorStage",
     "RoIStage",
 ]

@@ -84,6 +84,20 @@ def test_no_candidates_and_no_slots_are_fine() -> None:
     assert assigner(BOXES, make_targets([[]], slots=0)).gt_index.tolist() == [[BACKGROUND] * 4]
 
 
+def test_the_best_approximation_stands_for_a_candidate() -> None:
+    """The second candidate overlaps with nothing itself."""
+    boxes, targets = BOXES[[2, 3]], make_targets([[[0, 0, 10, 10]]])
+    approximations = torch.stack((BOXES[[3, 2]], BOXES[[1, 0]]))  # IoU 0 and 0.25; 0.5 and 1
+    assigner = MaxIoUAssigner(0.6, 0.4, match_low_quality=False)
+    assignment = assigner(boxes, targets, approximations=approximations)
+    assert assignment.gt_index.tolist() == [[BACKGROUND, 0]]
+    assert assignment.overlaps.tolist() == [[0.25, 1.0]]
+    only_first = torch.tensor([[True, False]])
+    assert assigner(boxes, targets, candidates=only_first, approximations=approximations).gt_index.tolist() == [
+        [BACKGROUND, IGNORE]
+    ]
+
+
 def test_a_range_needs_two_numbers() -> None:
     with pytest.raises(ValueError, match="neg_iou_thr"):
         MaxIoUAssigner(0.5, (0.1,))

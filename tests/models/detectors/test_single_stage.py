@@ -12,7 +12,7 @@ from fastdet.models.detectors import SingleStageDetector
 from fastdet.models.samplers import RandomSampler
 from fastdet.registry import MODEL_PARTS, build
 from fastdet.structures import Batch, ImageMeta
-from tests.golden.configs import dense, dense_direct
+from tests.golden.configs import dense, dense_direct, guided
 from tests.models.helpers import make_targets
 
 
@@ -32,6 +32,8 @@ FAMILIES = [
     pytest.param(dense_direct.atss_r50, id="atss"),
     pytest.param(dense_direct.gfl_r50, id="gfl"),
     pytest.param(yolox_on_resnet, id="yolox"),
+    pytest.param(guided.ga_retinanet, id="ga retinanet"),
+    pytest.param(guided.ga_rpn, id="ga rpn"),
 ]
 
 
