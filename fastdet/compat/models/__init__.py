@@ -26,7 +26,7 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "HybridTaskCascade": translate_two_stage,
     "MaskRCNN": translate_two_stage,
     "RPN": translate_rpn_detector,
-    "RetinaNet": translate_retinanet,
+    "RetinaNet": translate_retina,
 }
 
 
