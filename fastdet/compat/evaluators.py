@@ -11,7 +11,7 @@ from .v2_data import joined
 METRICS: dict[str, dict[str, Any]] = {
     "CocoMetric": {
         "ann_file": None, "metric": ("bbox",), "classwise": False, "proposal_nums": (100, 300, 1000), "iou_thrs": None,
-        "metric_items": None, "format_only": False, "outfile_prefix": None, "prefix": "coco", "sort_categories": False,
+        "metric_items": None, "format_only": False, "outfile_prefix": None, "prefix": "coco",
     },
     "VOCMetric": {
         "metric": "mAP", "eval_mode": "11points", "iou_thrs": 0.5, "scale_ranges": None,
@@ -35,6 +35,8 @@ def _metric(node: ConfigDict) -> Spec:
     section = Section(node, kind)
     section.local_files()
     section.skip(*SPEED)
+    if kind == "CocoMetric":
+        section.skip("sort_categories")  # categories are found by their ids
     if kind not in METRICS:
         values = {k: v for k, v in section.left().items() if k != "type"}
         for key in ("ann_file", "seg_prefix"):
