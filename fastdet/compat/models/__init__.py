@@ -25,6 +25,7 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "FasterRCNN": translate_two_stage,
     "HybridTaskCascade": translate_two_stage,
     "MaskRCNN": translate_two_stage,
+    "MaskScoringRCNN": translate_two_stage,
     "RPN": translate_rpn_detector,
     "RetinaNet": translate_retina,
 }

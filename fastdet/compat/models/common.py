@@ -20,6 +20,7 @@ CLASS_LOSSES: dict[str, dict[str, Any]] = {
     },
     "FocalLoss": {"use_sigmoid": True, "gamma": 2.0, "alpha": 0.25, "reduction": "mean", "loss_weight": 1.0},
     "L1Loss": {"reduction": "mean", "loss_weight": 1.0},
+    "MSELoss": {"reduction": "mean", "loss_weight": 1.0},
     "SmoothL1Loss": {"beta": 1.0, "reduction": "mean", "loss_weight": 1.0},
     "IoULoss": {"linear": False, "eps": 1e-6, "reduction": "mean", "loss_weight": 1.0, "mode": "log"},
     "GIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},

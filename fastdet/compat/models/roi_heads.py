@@ -53,6 +53,15 @@ MASK_HEAD: dict[str, Any] = {
     "conv_out_channels": 256,
     "class_agnostic": False,
 }
+MASK_IOU_HEAD: dict[str, Any] = {
+    "num_classes": 80,
+    "in_channels": 256,
+    "roi_feat_size": 14,
+    "num_convs": 4,
+    "num_fcs": 2,
+    "conv_out_channels": 256,
+    "fc_out_channels": 1024,
+}
 SEMANTIC_HEAD: dict[str, Any] = {
     "num_ins": None,
     "fusion_level": None,
@@ -176,6 +185,16 @@ def mask_head(section: Section) -> Spec:
     if scale not in (None, 2):
         values["scale_factor"] = scale
     return spec("FCNMaskHead", values, section.node)
+
+
+def mask_iou_head(node: Any) -> tuple[Spec, Spec, Weights]:
+    """Head, loss and weights of masks' scores."""
+    section = part_section(node, "mask_iou_head", "MaskIoUHead")
+    weights = initial_weights(section, "roi_head.mask_iou_head")
+    values = options(section, MASK_IOU_HEAD)
+    loss = part(section.take("loss_iou", {"type": "MSELoss", "loss_weight": 0.5}), CLASS_LOSSES, "loss_iou")
+    section.finish()
+    return spec("MaskIoUHead", values, node), loss, weights
 
 
 def semantic_head(node: Any) -> tuple[Spec, Spec, Weights]:

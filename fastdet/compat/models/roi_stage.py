@@ -25,7 +25,9 @@ def criterion(section: Section) -> dict[str, Any]:
     return found | ({"reg_decoded_bbox": True} if section.flag("reg_decoded_bbox") else {})
 
 
-def training(node: Any, criterion: dict[str, Any], loss_mask: Spec | None) -> dict[str, Any]:
+def training(
+    node: Any, criterion: dict[str, Any], loss_mask: Spec | None, loss_iou: Spec | None = None
+) -> dict[str, Any]:
     """The stage's parts that `train_cfg.rcnn` describes; none without it."""
     if node is None:
         return {}
@@ -40,6 +42,7 @@ def training(node: Any, criterion: dict[str, Any], loss_mask: Spec | None) -> di
         "criterion": spec("RoICriterion", criterion, node),
     }
     mask_size = section.whole("mask_size")
+    threshold = section.number("mask_thr_binary", 0.5)  # of a mask's score
     section.only("soft_mask_target", False)
     section.skip("debug")
     section.finish()
@@ -50,6 +53,9 @@ def training(node: Any, criterion: dict[str, Any], loss_mask: Spec | None) -> di
             )
         size = {} if mask_size == 28 else {"mask_size": mask_size}
         stage["mask_criterion"] = spec("MaskCriterion", {"loss_mask": loss_mask} | size, node)
+        if loss_iou is not None:
+            scoring = {} if threshold == 0.5 else {"mask_thr_binary": threshold}
+            stage["mask_iou_criterion"] = spec("MaskIoUCriterion", {"loss_iou": loss_iou} | scoring | size, node)
     return stage
 
 

@@ -15,6 +15,7 @@ from fastdet.compat.models.roi_heads import (
     bbox_head,
     extractor,
     mask_head,
+    mask_iou_head,
     part_section,
     semantic_head,
     shared_head,
@@ -110,8 +111,12 @@ def _standard(section: Section, train: Any, test: Any) -> RoITranslation:
         weights += mask_weights
         if pooling is not None:
             head["mask_roi_extractor"] = extractor(pooling, "mask_roi_extractor")
+    loss_iou = None
+    if section.name == "MaskScoringRoIHead":
+        head["mask_iou_head"], loss_iou, iou_weights = mask_iou_head(section.take("mask_iou_head"))
+        weights += iou_weights
     section.finish()
-    stage = {"coder": coder, **testing(test), **training(train, losses, loss_mask)}
+    stage = {"coder": coder, **testing(test), **training(train, losses, loss_mask, loss_iou)}
     return spec("StandardRoIHead", head, section.node), spec("RoIStage", stage, section.node), weights
 
 
@@ -217,4 +222,5 @@ ROI_HEADS: dict[str, Callable[[Section, Any, Any], RoITranslation]] = {
     "CascadeRoIHead": _cascade,
     "DoubleHeadRoIHead": _standard,
     "HybridTaskCascadeRoIHead": _hybrid,
+    "MaskScoringRoIHead": _standard,
 }

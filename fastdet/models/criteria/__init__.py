@@ -5,6 +5,7 @@ from fastdet.models.criteria.centerness import CenternessCriterion
 from fastdet.models.criteria.distribution import DistributionCriterion
 from fastdet.models.criteria.guide import GuideCriterion
 from fastdet.models.criteria.hard_negative import HardNegativeCriterion
+from fastdet.models.criteria.mask_iou import MaskIoUCriterion
 from fastdet.models.criteria.objectness import ObjectnessCriterion
 from fastdet.models.criteria.roi import MaskCriterion, RoICriterion
 from fastdet.models.criteria.semantic import SemanticCriterion
@@ -16,6 +17,7 @@ __all__ = [
     "GuideCriterion",
     "HardNegativeCriterion",
     "MaskCriterion",
+    "MaskIoUCriterion",
     "ObjectnessCriterion",
     "RoICriterion",
     "SemanticCriterion",

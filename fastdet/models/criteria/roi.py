@@ -124,26 +124,49 @@ class MaskCriterion:
         Raises:
             ValueError: targets without masks; logits of another side than `mask_size`.
         """
-        if targets.masks is None:
-            raise ValueError("the mask head needs masks in the targets: load them with LoadAnnotations(with_mask=True)")
         if logits.shape[-1] != self.mask_size:
             raise ValueError(
                 f"mask_size is {self.mask_size}, but the mask head makes masks of side {logits.shape[-1]}: "
                 "they must be equal"
             )
-        batch, num_slots = targets.labels.shape
-        height, width = image_size
-        first = torch.arange(batch, device=rois.device)[:, None] * num_slots
-        mask_index = torch.where(positive, first + gt_index, -1)
-        inside = torch.stack([rois[..., 0::2].clamp(0, width), rois[..., 1::2].clamp(0, height)], dim=-1)
-        shares = ops.crop_masks(
-            *targets.masks, mask_index.flatten(), inside.view(-1, 4), self.mask_size, image_size
-        )  # [B * P, W, W]
+        wanted = mask_targets(rois, positive, gt_index, targets, image_size, self.mask_size).flatten(0, 1)
         labels = targets.labels.gather(1, gt_index).flatten()
         with torch.autocast(rois.device.type, enabled=False):
             weight = positive.flatten().float()
-            loss = self.loss_mask(logits.flatten(0, 1).float(), (shares >= 0.5).float(), labels, weight=weight)
+            loss = self.loss_mask(logits.flatten(0, 1).float(), wanted.float(), labels, weight=weight)
         return {"loss_mask": loss}
+
+
+def mask_index(positive: Tensor, gt_index: Tensor, targets: Targets) -> Tensor:
+    """The mask of each positive's object in the batch's buffer [B, P]; -1 for slots that are none."""
+    batch, num_slots = targets.labels.shape
+    first = torch.arange(batch, device=positive.device)[:, None] * num_slots
+    return torch.where(positive, first + gt_index, -1)
+
+
+@torch.no_grad()
+def mask_targets(
+    rois: Tensor, positive: Tensor, gt_index: Tensor, targets: Targets, image_size: tuple[int, int], mask_size: int
+) -> Tensor:
+    """The mask of each positive's object inside its RoI: bool [B, P, W, W].
+
+    Args:
+        rois: [B, P, 4] xyxy, input pixels.
+        positive: bool [B, P]; other slots get an empty mask.
+        gt_index: [B, P] object slot of each positive.
+        image_size: (H, W) of the padded batch, to which RoIs are clipped.
+        mask_size: W.
+
+    Raises:
+        ValueError: targets without masks.
+    """
+    if targets.masks is None:
+        raise ValueError("the mask head needs masks in the targets: load them with LoadAnnotations(with_mask=True)")
+    height, width = image_size
+    inside = torch.stack([rois[..., 0::2].clamp(0, width), rois[..., 1::2].clamp(0, height)], dim=-1)
+    index = mask_index(positive, gt_index, targets)
+    shares = ops.crop_masks(*targets.masks, index.flatten(), inside.view(-1, 4), mask_size, image_size)
+    return (shares >= 0.5).unflatten(0, positive.shape)
 
 
 def of_class(values: Tensor, labels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from fastdet.models.heads.double_bbox import DoubleConvFCBBoxHead
 from fastdet.models.heads.fcn_mask import FCNMaskHead
 from fastdet.models.heads.fused_semantic import FusedSemanticHead
 from fastdet.models.heads.guided_anchor import GARetinaHead, GARPNHead
+from fastdet.models.heads.mask_iou import MaskIoUHead
 from fastdet.models.heads.res_layer import ResLayer
 from fastdet.models.heads.retina import RetinaHead
 from fastdet.models.heads.rpn import RPNHead
@@ -22,6 +23,7 @@ __all__ = [
     "FusedSemanticHead",
     "GARPNHead",
     "GARetinaHead",
+    "MaskIoUHead",
     "RPNHead",
     "ResLayer",
     "RetinaHead",

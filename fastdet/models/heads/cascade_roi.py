@@ -70,9 +70,10 @@ class CascadeRoIHead(nn.Module):
             raise ValueError("semantic_head and semantic_roi_extractor need each other: give both or none")
         self.bbox_roi_extractor = nn.ModuleList(bbox_roi_extractors)
         self.bbox_head = nn.ModuleList(bbox_heads)
-        self.mask_roi_extractor = (
-            self.bbox_roi_extractor if mask_roi_extractors is None else nn.ModuleList(mask_roi_extractors)
-        )
+        self.mask_roi_extractor: nn.ModuleList | None = None
+        if mask_heads is not None:
+            own = mask_roi_extractors is not None
+            self.mask_roi_extractor = nn.ModuleList(mask_roi_extractors) if own else self.bbox_roi_extractor
         self.mask_head = None if mask_heads is None else nn.ModuleList(mask_heads)
         self.mask_info_flow = mask_info_flow
         self.semantic_head = semantic_head
@@ -109,11 +110,12 @@ class CascadeRoIHead(nn.Module):
 
     def masks(self, features: CascadeFeatures, boxes: Tensor, valid: Tensor, *, step: int) -> Tensor:
         """Mask logits [B, S, C, W, W] ([B, S, 1, W, W] without classes) of one step; arguments as in `forward`."""
-        heads = self.mask_head
+        heads, extractors = self.mask_head, self.mask_roi_extractor
         assert heads is not None, "masks() needs mask heads"
+        assert extractors is not None
 
         def run(rois: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-            pooled = self._pool(self.mask_roi_extractor[step], "mask", features, rois)
+            pooled = self._pool(extractors[step], "mask", features, rois)
             if not self.mask_info_flow:
                 return (heads[step](pooled, present),)
             last, found = heads[step], None

@@ -5,6 +5,7 @@ Letters: B images, S slots, C classes, R = B * S, W side of a mask.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from fastdet.models.heads.bbox import BBoxOutput
@@ -23,6 +24,7 @@ class StandardRoIHead(nn.Module):
         bbox_head: maps pooled features and their validity to a BBoxOutput.
         mask_roi_extractor: pools for the mask head; None: as for the box head.
         mask_head: maps pooled features and their validity to mask logits [R, C or 1, W, W]; None: no masks.
+        mask_iou_head: maps the same features and a mask's logits [R, W, W] to IoUs [R, C]; None: masks have no scores.
         shared_head: layers between pooling and both heads.
         reg_roi_scale_factor: the box head also gets features of boxes enlarged by this factor, as its second argument;
             None: it does not.
@@ -35,14 +37,16 @@ class StandardRoIHead(nn.Module):
         *,
         mask_roi_extractor: nn.Module | None = None,
         mask_head: nn.Module | None = None,
+        mask_iou_head: nn.Module | None = None,
         shared_head: nn.Module | None = None,
         reg_roi_scale_factor: float | None = None,
     ) -> None:
         super().__init__()
         self.bbox_roi_extractor = bbox_roi_extractor
         self.bbox_head = bbox_head
-        self.mask_roi_extractor = mask_roi_extractor or bbox_roi_extractor
+        self.mask_roi_extractor = None if mask_head is None else mask_roi_extractor or bbox_roi_extractor
         self.mask_head = mask_head
+        self.mask_iou_head = mask_iou_head
         self.shared_head = shared_head
         self.reg_roi_scale_factor = reg_roi_scale_factor
         self.trims_on_cpu = True
@@ -51,6 +55,11 @@ class StandardRoIHead(nn.Module):
     def with_masks(self) -> bool:
         """Whether `masks` can be called."""
         return self.mask_head is not None
+
+    @property
+    def scores_masks(self) -> bool:
+        """Whether `scored_masks` can be called."""
+        return self.mask_iou_head is not None
 
     def forward(self, features: Sequence[Tensor], boxes: Tensor, valid: Tensor) -> BBoxOutput:
         """Class logits [B, S, C + 1] and deltas [B, S, ...] of boxes.
@@ -72,13 +81,37 @@ class StandardRoIHead(nn.Module):
 
     def masks(self, features: Sequence[Tensor], boxes: Tensor, valid: Tensor) -> Tensor:
         """Mask logits [B, S, C, W, W] ([B, S, 1, W, W] without classes) of boxes; arguments as in `forward`."""
-        head = self.mask_head
+        head, extractor = self.mask_head, self.mask_roi_extractor
         assert head is not None, "masks() needs a mask head"
+        assert extractor is not None
 
         def run(rois: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-            return (head(self._pool(self.mask_roi_extractor(features, rois)), present),)
+            return (head(self._pool(extractor(features, rois)), present),)
 
         return run_on_rois(run, boxes, valid, trims_on_cpu=self.trims_on_cpu)[0]
+
+    def scored_masks(
+        self, features: Sequence[Tensor], boxes: Tensor, valid: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits [B, S, C, W, W] as `masks` gives them, and the IoU [B, S] of the mask of each slot's label.
+
+        Args:
+            labels: [B, S] int64.
+        """
+        head, extractor, iou_head = self.mask_head, self.mask_roi_extractor, self.mask_iou_head
+        assert head is not None, "scored_masks() needs a mask head"
+        assert extractor is not None
+        assert iou_head is not None, "scored_masks() needs a mask IoU head"
+
+        def run(rois: Tensor, present: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+            pooled = self._pool(extractor(features, rois))
+            logits = head(pooled, present)
+            rows = torch.arange(len(classes), device=classes.device)
+            own = logits[rows, classes if logits.shape[1] > 1 else torch.zeros_like(classes)]
+            return logits, iou_head(pooled, own)[rows, classes]
+
+        logits, ious = run_on_rois(run, boxes, valid, labels, trims_on_cpu=self.trims_on_cpu)
+        return logits, ious
 
     def _pool(self, pooled: Tensor) -> Tensor:
         return pooled if self.shared_head is None else self.shared_head(pooled)

@@ -7,6 +7,7 @@ from fastdet.models.losses.focal import FocalLoss
 from fastdet.models.losses.generalized_focal import DistributionFocalLoss, QualityFocalLoss
 from fastdet.models.losses.harmonised import GHMC, GHMR
 from fastdet.models.losses.iou import OverlapLoss, bounded_iou_loss, ciou_loss, diou_loss, giou_loss, iou_loss
+from fastdet.models.losses.mse import MSELoss
 from fastdet.models.losses.reduction import reduce_loss
 from fastdet.models.losses.smooth_l1 import L1Loss, SmoothL1Loss
 
@@ -18,6 +19,7 @@ __all__ = [
     "DistributionFocalLoss",
     "FocalLoss",
     "L1Loss",
+    "MSELoss",
     "MaskLoss",
     "OverlapLoss",
     "QualityFocalLoss",

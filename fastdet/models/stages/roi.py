@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fastdet.models.assigners import IGNORE, Assignment, MaxIoUAssigner
 from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.criteria.mask_iou import MaskIoUCriterion
 from fastdet.models.criteria.roi import MaskCriterion, RoICriterion, of_class
 from fastdet.models.heads.bbox import BBoxOutput
 from fastdet.models.heads.standard_roi import StandardRoIHead
@@ -48,6 +49,7 @@ class RoIStage(nn.Module):
         postprocess: makes detections.
         assigner, sampler, criterion: of training; None for a detector that is not trained.
         mask_criterion: of training a mask head.
+        mask_iou_criterion: of training the scores of masks.
         mask_thr_binary: least probability of a pixel of an instance, for who pastes the masks.
     """
 
@@ -60,6 +62,7 @@ class RoIStage(nn.Module):
         sampler: RandomSampler | CombinedSampler | OHEMSampler | None = None,
         criterion: RoICriterion | None = None,
         mask_criterion: MaskCriterion | None = None,
+        mask_iou_criterion: MaskIoUCriterion | None = None,
         mask_thr_binary: float = 0.5,
     ) -> None:
         super().__init__()
@@ -69,6 +72,7 @@ class RoIStage(nn.Module):
         self.sampler = sampler
         self.criterion = criterion
         self.mask_criterion = mask_criterion
+        self.mask_iou_criterion = mask_iou_criterion
         self.mask_thr_binary = mask_thr_binary
 
     def sample(
@@ -153,7 +157,7 @@ class RoIStage(nn.Module):
         sizes: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """The losses `loss_cls`, `loss_bbox` (and `loss_mask`), and `acc` in percent.
+        """The losses `loss_cls`, `loss_bbox` (and `loss_mask`, `loss_mask_iou`), and `acc` in percent.
 
         Args:
             features: pyramid levels, finest first.
@@ -171,8 +175,17 @@ class RoIStage(nn.Module):
         losses = self.bbox_losses(output, sampled, targets)
         if not head.with_masks:
             return losses
-        logits = head.masks(features, *self.positives(sampled))
-        return losses | self.mask_losses(logits, sampled, targets, image_size)
+        rois, positive = self.positives(sampled)
+        if not head.scores_masks:
+            return losses | self.mask_losses(head.masks(features, rois, positive), sampled, targets, image_size)
+        if self.mask_iou_criterion is None:
+            raise ValueError("the mask IoU head was built without a criterion: its loss_iou is missing")
+        gt_index = sampled.selection.gt_index[:, : rois.shape[1]]
+        labels = targets.labels.gather(1, gt_index)
+        logits, ious = head.scored_masks(features, rois, positive, labels)
+        losses |= self.mask_losses(logits, sampled, targets, image_size)
+        own = of_class(logits, labels)
+        return losses | self.mask_iou_criterion(ious, own, rois, positive, gt_index, targets, image_size)
 
     def read(
         self, head: StandardRoIHead, features: Sequence[Tensor], proposals: Detections, sizes: Tensor
@@ -186,6 +199,8 @@ class RoIStage(nn.Module):
     ) -> Detections:
         """Detections of each image, with mask probabilities if the head has masks.
 
+        Where masks have scores, a detection's score is the product of both, and the order stays the classes'.
+
         Args:
             features: pyramid levels, finest first.
             proposals: of the first stage.
@@ -196,7 +211,10 @@ class RoIStage(nn.Module):
         if not head.with_masks:
             return detections
         kept = filled(detections)
-        return with_masks(detections, [head.masks(features, detections.boxes, kept)])
+        if not head.scores_masks:
+            return with_masks(detections, [head.masks(features, detections.boxes, kept)])
+        logits, ious = head.scored_masks(features, detections.boxes, kept, detections.labels)
+        return with_masks(detections._replace(scores=detections.scores * ious.float()), [logits])
 
 
 def with_masks(detections: Detections, logits: Sequence[Tensor]) -> Detections:

@@ -186,6 +186,27 @@ def double_head(depth: int, in_channels: list[int]) -> Model:
     return model
 
 
+def mask_scoring_rcnn(depth: int, in_channels: list[int]) -> Model:
+    """Mask Scoring R-CNN: Mask R-CNN whose masks have scores."""
+    model = mask_rcnn(depth, in_channels)
+    model["type"] = "MaskScoringRCNN"
+    model["roi_head"] |= dict(
+        type="MaskScoringRoIHead",
+        mask_iou_head=dict(
+            type="MaskIoUHead",
+            num_convs=4,
+            num_fcs=2,
+            roi_feat_size=14,
+            in_channels=256,
+            conv_out_channels=256,
+            fc_out_channels=1024,
+            num_classes=80,
+        ),
+    )
+    model["train_cfg"]["rcnn"]["mask_thr_binary"] = 0.5
+    return model
+
+
 def caffe(model: Model) -> Model:
     """The model with a caffe-style ResNet: pixels in BGR without scaling, every batch norm frozen."""
     model["data_preprocessor"] |= dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
@@ -208,4 +229,5 @@ MODELS_18: dict[str, Model] = {
     "cascade_mask_rcnn": cascade_mask_rcnn(18, R18),
     "double_head": double_head(18, R18),
     "hybrid_task_cascade": hybrid_task_cascade(18, R18),
+    "mask_scoring": mask_scoring_rcnn(18, R18),
 }
