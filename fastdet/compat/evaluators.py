@@ -13,6 +13,10 @@ METRICS: dict[str, dict[str, Any]] = {
         "ann_file": None, "metric": ("bbox",), "classwise": False, "proposal_nums": (100, 300, 1000), "iou_thrs": None,
         "metric_items": None, "format_only": False, "outfile_prefix": None, "prefix": "coco",
     },
+    "LVISMetric": {
+        "ann_file": None, "metric": ("bbox",), "classwise": False, "proposal_nums": (100, 300, 1000), "iou_thrs": None,
+        "metric_items": None, "format_only": False, "outfile_prefix": None, "prefix": "lvis",
+    },
     "VOCMetric": {
         "metric": "mAP", "eval_mode": "11points", "iou_thrs": 0.5, "scale_ranges": None,
         "proposal_nums": (100, 300, 1000), "prefix": "pascal_voc",
@@ -53,7 +57,7 @@ def _metric(node: ConfigDict) -> Spec:
         values["prefix"] = METRICS[kind]["prefix"]
     if isinstance(values.get("ann_file"), str):
         values["ann_file"] = joined(None, values["ann_file"])
-    if kind == "CocoMetric":
+    if kind in ("CocoMetric", "LVISMetric"):
         values["metric"] = tuple(as_list(values["metric"]))
     elif isinstance(values["metric"], list | tuple) and len(values["metric"]) == 1:
         values["metric"] = values["metric"][0]
