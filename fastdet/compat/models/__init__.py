@@ -9,6 +9,7 @@ from fastdet.compat.models.dense import Translated
 from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, translate_gfl
 from fastdet.compat.models.dense_ssd import translate_single_stage
 from fastdet.compat.models.dense_yolox import translate_yolox
+from fastdet.compat.models.detectron2 import translate_detectron2
 from fastdet.compat.models.two_stage import translate_fast_rcnn, translate_two_stage
 from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
 
@@ -21,6 +22,7 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "SingleStageDetector": translate_single_stage,
     "YOLOX": translate_yolox,
     "CascadeRCNN": translate_two_stage,
+    "Detectron2Wrapper": translate_detectron2,
     "FastRCNN": translate_fast_rcnn,
     "FasterRCNN": translate_two_stage,
     "HybridTaskCascade": translate_two_stage,

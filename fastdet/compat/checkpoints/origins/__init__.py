@@ -24,7 +24,7 @@ def origin_of(weights: Weights) -> Origin | None:
 
 def fit(weights: Weights, own: Weights) -> Fitted:
     """The weights as the model that has `own` calls and orders them; those of no known origin as they are."""
-    origin = origin_of(weights)
-    if origin is None or sum(name in own for name in weights) > len(weights) // 2:
+    origin = origin_of({name: value for name, value in weights.items() if name not in own})
+    if origin is None:
         return Fitted(weights, (), None)
     return fitted(origin, weights, own)
