@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     info.add_argument("--config", action="store_true", help="print the config that the file holds, and nothing else")
     convert = _verb(verbs, "convert", "weights and what describes them as .pth or .safetensors")
     convert.add_argument("output", metavar="OUT", type=Path, help="file to write; its suffix says in which form")
+    convert.add_argument("--cfg", metavar="CFG", help="give the weights the names of this config's detector")
     convert.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
     publish = _verb(verbs, "publish", "weights alone on the CPU, named by their hash: OUT-xxxxxxxx.pth")
     publish.add_argument("output", metavar="OUT", type=Path, nargs="?", help="name without the hash (default: FILE's)")
@@ -26,14 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     upgrade.add_argument("output", metavar="OUT", type=Path, help="file to write")
     back = _verb(verbs, "to-mmdet", "a checkpoint that MMDetection 3.x loads, for test.py and init_detector")
     back.add_argument("output", metavar="OUT", type=Path, help="file to write, a .pth")
-    back.add_argument("--cfg", metavar="CFG", help="config to store in it (default: the one that the file holds)")
+    back.add_argument("--cfg", metavar="CFG", help="the detector's config, to store in it (default: the file's own)")
     # The work needs torch; --help does not.
     return run(lambda arguments: _files().run_verb(arguments), parse(parser, argv))
 
 
 def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    parser.add_argument("file", metavar="FILE", help="a .pth or .safetensors file, a URL, or a known name")
+    parser.add_argument("file", metavar="FILE", help="a .pth, .safetensors or .pkl file, a URL, or a known name")
     add_trust(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     return parser

@@ -10,7 +10,9 @@ import io
 import json
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastdet.compat.checkpoints import Checkpoint, StandIn, load_checkpoint, upgrade
+from fastdet.build import build_detector
+from fastdet.compat import to_experiment
+from fastdet.compat.checkpoints import (
+    Checkpoint,
+    LoadReport,
+    StandIn,
+    load_checkpoint,
+    matched,
+    stored_config,
+    upgrade,
+)
+from fastdet.compat.checkpoints.load import CONFIG_KEYS
+from fastdet.compat.checkpoints.origins import origin_of
+from fastdet.config.configdict import ConfigDict
 from fastdet.config.dump import dump_python
 from fastdet.config.file import load_config
 from fastdet.utils.errors import CheckpointError, EnvironmentProblem
 from fastdet.utils.files import write_bytes
 
 _HASH = re.compile(r"-[0-9a-f]{8}$")
-_CONFIG_KEYS = ("cfg", "config")  # MMEngine's, and MMCV's.
 _SHOWN_CLASSES = 8
+_COUNTED = ("num_batches_tracked", "running_mean")  # A norm that has the latter has the former.
 _META_SHOWN = ("epoch", "iter", "time", "seed", "experiment_name", "exp_name", "mmdet_version", "mmengine_version",
                "mmcv_version", "fastdet_version", "upgraded_from")  # fmt: skip
 
@@ -41,6 +56,10 @@ def run_verb(arguments: argparse.Namespace) -> None:
         weights = {**checkpoint.state_dict, **(checkpoint.raw_weights if arguments.raw else {})}
         if arguments.raw and not checkpoint.raw_weights:
             raise CheckpointError(f"{checkpoint.path} holds no moving average, so its weights are the trained ones")
+        if arguments.cfg:
+            config = load_config(arguments.cfg)
+            weights, report = as_detector(replace(checkpoint, state_dict=OrderedDict(weights)), config, strict=False)
+            print(report)
         written = write_weights(weights, checkpoint.meta, arguments.output)
     elif arguments.verb == "publish":
         written = publish(checkpoint, arguments.output or checkpoint.path)
@@ -68,7 +87,7 @@ def describe(checkpoint: Checkpoint, *, keys: bool = False) -> str:
         ("classes", _classes(checkpoint)),
         ("moving average", "in the weights; the trained ones beside them" if checkpoint.raw_weights else "none"),
         ("optimizer", "stored" if checkpoint.optimizer else "none"),
-        ("config", "stored: --config prints it" if _stored_config(checkpoint) else "none"),
+        ("config", "stored: --config prints it" if checkpoint.config_text else "none"),
         ("other sections", ", ".join(map(str, checkpoint.extras)) or "none"),
     ]
     text = "".join(f"{name:16}{value}\n" for name, value in rows)
@@ -86,6 +105,9 @@ def origin(checkpoint: Checkpoint) -> str:
         return "MMDetection 3.x"
     if "mmdet_version" in meta or "CLASSES" in meta:
         return "MMDetection 1.x" if str(meta.get("mmdet_version", "2"))[0] in "01" else "MMDetection 2.x"
+    found = origin_of(checkpoint.state_dict)
+    if found is not None:
+        return found.title
     return "unknown: weights without a description" if not meta else "unknown"
 
 
@@ -95,7 +117,7 @@ def config_text(checkpoint: Checkpoint) -> str:
     Raises:
         CheckpointError: it holds none.
     """
-    text = _stored_config(checkpoint)
+    text = checkpoint.config_text
     if not text:
         raise CheckpointError(f"{checkpoint.path} does not hold its config")
     return text if text.endswith("\n") else f"{text}\n"
@@ -130,23 +152,49 @@ def publish(checkpoint: Checkpoint, output: Path) -> Path:
 def write_for_mmdet(checkpoint: Checkpoint, output: Path, config: str | None = None) -> Path:
     """Writes a .pth that MMDetection 3.x loads, with the class names and the config where it looks for them.
 
+    With a config the weights get the names of its detector, and all of them must be there.
+
     Args:
-        config: a config file to store; None keeps the stored text.
+        config: the detector's config file, which is stored too; None takes the one that the file holds.
 
     Raises:
-        CheckpointError: an output that is no .pth.
+        CheckpointError: an output that is no .pth, or weights that do not fit the detector.
     """
     if output.suffix != ".pth":
         raise CheckpointError(f"{output} must end in .pth: MMDetection reads no other")
-    meta = {key: value for key, value in checkpoint.meta.items() if key not in (*_CONFIG_KEYS, "CLASSES", "PALETTE")}
-    text = dump_python(load_config(config)) if config else _stored_config(checkpoint)
+    meta = {key: value for key, value in checkpoint.meta.items() if key not in (*CONFIG_KEYS, "CLASSES", "PALETTE")}
+    weights: Mapping[str, Tensor] = checkpoint.state_dict
+    known = load_config(config) if config else stored_config(checkpoint) if checkpoint.config_text else ConfigDict()
+    if "model" in known:
+        weights, _ = as_detector(checkpoint, known, strict=True)
+    text = dump_python(known) if config else checkpoint.config_text
     dataset = dict(meta["dataset_meta"]) if isinstance(meta.get("dataset_meta"), Mapping) else {}
     if "PALETTE" in checkpoint.meta:
         dataset.setdefault("palette", checkpoint.meta["PALETTE"])
     meta["dataset_meta"] = {**dataset, "classes": checkpoint.classes}
     if text:
         meta["cfg"] = text
-    return write_weights(checkpoint.state_dict, meta, output)
+    return write_weights(weights, meta, output)
+
+
+def as_detector(
+    checkpoint: Checkpoint, config: ConfigDict, *, strict: bool
+) -> "tuple[OrderedDict[str, Tensor], LoadReport]":
+    """The weights under the names of a config's detector; counters of batch norms that the file lacks are 0.
+
+    Args:
+        strict: every weight of the detector must be there, and none more.
+
+    Raises:
+        CheckpointError: weights that do not fit.
+    """
+    with torch.device("meta"):
+        own = build_detector(to_experiment(config)).state_dict()
+    weights, report = matched(own, checkpoint, strict=strict)
+    for name, value in own.items():
+        if name.endswith("num_batches_tracked") and name not in weights and name.replace(*_COUNTED) in weights:
+            weights[name] = torch.zeros(value.shape, dtype=value.dtype)
+    return OrderedDict((name, weights[name]) for name in own if name in weights), report
 
 
 def _packed(weights: Mapping[str, Tensor], meta: Mapping[str, Any], suffix: str) -> bytes:
@@ -185,11 +233,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, StandIn):
         return None
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
-
-
-def _stored_config(checkpoint: Checkpoint) -> str:
-    texts = (checkpoint.meta.get(key) for key in _CONFIG_KEYS)
-    return next((text for text in texts if isinstance(text, str) and text.strip()), "")
 
 
 def _parts(weights: Mapping[str, Tensor]) -> list[str]:

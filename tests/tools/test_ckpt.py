@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from fastdet.build import build_detector
+from fastdet.compat import load_experiment
 from fastdet.compat.checkpoints import load_checkpoint
 from fastdet.tools.ckpt import main
 
@@ -32,6 +34,18 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "epoch_3.pth"
     torch.save(content, path)
     return path
+
+
+@pytest.fixture
+def tiny_config(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A detector of a few thousand weights."""
+    monkeypatch.setenv("SHAPES_ROOT", "data/shapes")
+    return Path(__file__).resolve().parents[1] / "integration" / "configs" / "tiny.py"
+
+
+def detector_weights(config: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = build_detector(load_experiment(config)).state_dict()
+    return dict(weights)
 
 
 def run(*arguments: object) -> int:
@@ -111,6 +125,41 @@ def test_files_for_mmdetection_hold_classes_and_config_where_it_looks(file: Path
     config.write_text("y = 2\n")
     assert run("to-mmdet", old, tmp_path / "new.pth", "--cfg", config) == 0
     assert torch.load(tmp_path / "new.pth", weights_only=True)["meta"]["cfg"] == "y = 2\n"
+
+
+def test_detectron2_weights_get_the_names_of_a_configs_detector(tmp_path: Path, tiny_config: Path) -> None:
+    own = detector_weights(tiny_config)
+    renames = {
+        "rpn_head.rpn_conv": "proposal_generator.rpn_head.conv",
+        "backbone.conv1": "backbone.bottom_up.stem.conv1",
+    }
+    weights = {n: v for n, v in own.items() if "num_batches_tracked" not in n}
+    for new, old in renames.items():
+        weights = {n.replace(new, old): v for n, v in weights.items()}
+    torch.save({"model": weights}, tmp_path / "old.pth")
+    assert run("to-mmdet", tmp_path / "old.pth", tmp_path / "new.pth", "--cfg", tiny_config) == 0
+    written = load_checkpoint(tmp_path / "new.pth")
+    assert {n: tuple(v.shape) for n, v in written.state_dict.items()} == {n: tuple(v.shape) for n, v in own.items()}
+    assert "TwoStage" not in written.config_text
+    assert "model = dict(" in written.config_text
+    assert run("convert", tmp_path / "old.pth", tmp_path / "b.safetensors", "--cfg", tiny_config) == 0
+    assert set(load_checkpoint(tmp_path / "b.safetensors").state_dict) == set(own)
+
+
+def test_weights_that_lack_some_of_the_detectors_are_no_checkpoint_of_it(
+    tmp_path: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = detector_weights(tiny_config)
+    del weights["rpn_head.rpn_cls.bias"]
+    torch.save(weights, tmp_path / "old.pth")
+    assert run("to-mmdet", tmp_path / "old.pth", tmp_path / "new.pth", "--cfg", tiny_config) == 1
+    assert "1 weights are not in the file:\n    rpn_head.rpn_cls.bias" in capsys.readouterr().err
+
+
+def test_info_tells_whose_names_weights_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"backbone.bottom_up.stem.conv1.weight": torch.ones(1)}, tmp_path / "a.pth")
+    assert run("info", tmp_path / "a.pth") == 0
+    assert "written by      Detectron2" in capsys.readouterr().out
 
 
 def test_upgrading_writes_the_new_names(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Checkpoints of fastdet, MMDetection and other programs: finding, reading and loading them into models."""
 
-from fastdet.compat.checkpoints.apply import LoadReport, Mismatch, load_into
+from fastdet.compat.checkpoints.apply import LoadReport, Mismatch, load_into, matched
 from fastdet.compat.checkpoints.load import Checkpoint, load_checkpoint
 from fastdet.compat.checkpoints.resolve import resolve
 from fastdet.compat.checkpoints.stored import stored_config
@@ -14,6 +14,7 @@ __all__ = [
     "StandIn",
     "load_checkpoint",
     "load_into",
+    "matched",
     "resolve",
     "stored_config",
     "upgrade",

@@ -1,7 +1,7 @@
 """`load_into`: putting a checkpoint's weights into a model, with a report of what did not fit."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -95,8 +95,24 @@ def load_into(
     Raises:
         CheckpointError: names or shapes do not fit as asked, or no name fits at all. The model is unchanged then.
     """
+    weights, report = matched(model.state_dict(), checkpoint, strict=strict, prefix=prefix, reinit_head=reinit_head)
+    versions = getattr(checkpoint.state_dict, "_metadata", None)
+    if versions is not None and not prefix:
+        weights._metadata = versions  # type: ignore[attr-defined]
+    model.load_state_dict(weights, strict=False)
+    return report
+
+
+def matched(
+    own: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
+    *,
+    strict: bool,
+    prefix: str = "",
+    reinit_head: bool = False,
+) -> "tuple[OrderedDict[str, Tensor], LoadReport]":
+    """The weights of a checkpoint under the names of a model, whose own are `own`; see `load_into`."""
     source = _selected(checkpoint, prefix)
-    own: dict[str, Tensor] = model.state_dict()
     found = fit(source, own)
     moved = renamed(found.weights, own)
     source = OrderedDict((moved.get(name, name), value) for name, value in found.weights.items())
@@ -117,12 +133,7 @@ def load_into(
         renamed=(*found.renamed, *moved.items()),
     )
     _check(report, checkpoint, own, source, strict=strict, reinit_head=reinit_head)
-    weights = OrderedDict((name, source[name]) for name in report.loaded)
-    versions = getattr(checkpoint.state_dict, "_metadata", None)
-    if versions is not None and not prefix:
-        weights._metadata = versions  # type: ignore[attr-defined]
-    model.load_state_dict(weights, strict=False)
-    return report
+    return OrderedDict((name, source[name]) for name in report.loaded), report
 
 
 def _selected(checkpoint: Checkpoint, prefix: str) -> "OrderedDict[str, Tensor]":
