@@ -18,6 +18,7 @@ class DenseOutput(NamedTuple):
     level_sizes: tuple[tuple[int, int], ...]  # (H, W) cells of each level
     quality: Tensor | None = None  # [B, P] logits of how good the box is: centerness, objectness
     cell_priors: tuple[int, ...] | None = None  # priors a cell of each level; None: the same number on all
+    first_deltas: Tensor | None = None  # [B, P, D] an earlier guess of the box, which `box_deltas` refine
 
     @property
     def level_lengths(self) -> tuple[int, ...]:
@@ -35,8 +36,10 @@ class DenseOutput(NamedTuple):
         box_maps: Sequence[Tensor],
         num_anchors: int | Sequence[int],
         quality_maps: Sequence[Tensor] | None = None,
+        *,
+        first_maps: Sequence[Tensor] | None = None,
     ) -> "DenseOutput":
-        """Flattens maps [B, A * C, H, W], [B, A * D, H, W] and [B, A, H, W], one of each a level.
+        """Flattens maps [B, A * C, H, W], [B, A * D, H, W] (also of first boxes) and [B, A, H, W] of each level.
 
         Args:
             num_anchors: A, one for all levels or one for each.
@@ -45,15 +48,16 @@ class DenseOutput(NamedTuple):
         same = isinstance(num_anchors, int)
         counts = [num_anchors] * len(sizes) if isinstance(num_anchors, int) else list(num_anchors)
         return cls(
-            _flatten(cls_maps, counts),
-            _flatten(box_maps, counts),
+            flatten_maps(cls_maps, counts),
+            flatten_maps(box_maps, counts),
             sizes,
-            None if quality_maps is None else _flatten(quality_maps, counts)[..., 0],
+            None if quality_maps is None else flatten_maps(quality_maps, counts)[..., 0],
             None if same else tuple(counts),
+            None if first_maps is None else flatten_maps(first_maps, counts),
         )
 
 
-def _flatten(maps: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+def flatten_maps(maps: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     """[B, A * D, H, W] of each level -> [B, P, D]."""
     pairs = zip(maps, counts, strict=True)
     rows = [m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, m.shape[1] // n) for m, n in pairs]

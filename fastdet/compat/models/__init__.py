@@ -6,7 +6,9 @@ from typing import Any
 from fastdet.compat.dialect import Section, at, name_of, place_of
 from fastdet.compat.models.by_head import translate_retina, translate_rpn_detector
 from fastdet.compat.models.dense import Translated
-from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, translate_gfl
+from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, translate_gfl, translate_paa
+from fastdet.compat.models.dense_fovea import translate_fovea
+from fastdet.compat.models.dense_refined import translate_reppoints, translate_vfnet
 from fastdet.compat.models.dense_ssd import translate_single_stage
 from fastdet.compat.models.dense_yolox import translate_yolox
 from fastdet.compat.models.detectron2 import translate_detectron2
@@ -18,8 +20,12 @@ __all__ = ["translate_model"]
 TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "ATSS": translate_atss,
     "FCOS": translate_fcos,
+    "FOVEA": translate_fovea,
     "GFL": translate_gfl,
+    "PAA": translate_paa,
+    "RepPointsDetector": translate_reppoints,
     "SingleStageDetector": translate_single_stage,
+    "VFNet": translate_vfnet,
     "YOLOX": translate_yolox,
     "CascadeRCNN": translate_two_stage,
     "Detectron2Wrapper": translate_detectron2,

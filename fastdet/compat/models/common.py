@@ -28,10 +28,19 @@ CLASS_LOSSES: dict[str, dict[str, Any]] = {
     "CIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},
     "BoundedIoULoss": {"beta": 0.2, "eps": 1e-3, "reduction": "mean", "loss_weight": 1.0},
     "QualityFocalLoss": {"use_sigmoid": True, "beta": 2.0, "reduction": "mean", "loss_weight": 1.0},
+    "VarifocalLoss": {
+        "use_sigmoid": True,
+        "alpha": 0.75,
+        "gamma": 2.0,
+        "iou_weighted": True,
+        "reduction": "mean",
+        "loss_weight": 1.0,
+    },
     "BalancedL1Loss": {"alpha": 0.5, "gamma": 1.5, "beta": 1.0, "reduction": "mean", "loss_weight": 1.0},
     "GHMC": {"bins": 10, "momentum": 0, "use_sigmoid": True, "loss_weight": 1.0},
     "GHMR": {"mu": 0.02, "bins": 10, "momentum": 0, "loss_weight": 1.0},
     "DistributionFocalLoss": {"reduction": "mean", "loss_weight": 1.0},
+    "SeesawLoss": {"p": 0.8, "q": 2.0, "num_classes": 1203, "eps": 1e-2, "reduction": "mean", "loss_weight": 1.0},
 }
 CODERS: dict[str, dict[str, Any]] = {
     "DeltaXYWHBBoxCoder": {
@@ -42,6 +51,10 @@ CODERS: dict[str, dict[str, Any]] = {
         "ctr_clamp": 32,
     },
     "DistancePointBBoxCoder": {"clip_border": True},
+    "LegacyDeltaXYWHBBoxCoder": {
+        "target_means": (0.0, 0.0, 0.0, 0.0),
+        "target_stds": (1.0, 1.0, 1.0, 1.0),
+    },
 }
 SAMPLERS: dict[str, dict[str, Any]] = {
     "RandomSampler": {"num": None, "pos_fraction": None, "neg_pos_ub": -1, "add_gt_as_proposals": True},
@@ -58,6 +71,8 @@ ASSIGNERS: dict[str, dict[str, Any]] = {
         "match_low_quality": True,
     },
     "ATSSAssigner": {"topk": None, "ignore_iof_thr": -1},
+    "GridAssigner": {"pos_iou_thr": None, "neg_iou_thr": None, "min_pos_iou": 0.0, "gt_max_assign_all": True},
+    "PointAssigner": {"scale": 4, "pos_num": 3},
     "SimOTAAssigner": {"center_radius": 2.5, "candidate_topk": 10, "iou_weight": 3.0, "cls_weight": 1.0},
 }
 # Keys of these parts that change no result here, or only with the value given.
@@ -67,14 +82,17 @@ IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
         "iou_calculator": ({"type": "BboxOverlaps2D"},),
         "perm_repeat_gt_cfg": (None,),
     },
+    "GridAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     "ATSSAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},), "alpha": (None,)},
     "SimOTAAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     "FocalLoss": {"activated": (False,)},
     "GHMC": {"reduction": ("mean",)},
     "GHMR": {"reduction": ("mean",)},
     "QualityFocalLoss": {"activated": (False,)},
+    "SeesawLoss": {"use_sigmoid": (False,), "return_dict": (True,)},
     "DeltaXYWHBBoxCoder": {"use_box_type": (False,)},
     "DistancePointBBoxCoder": {"use_box_type": (False,)},
+    "LegacyDeltaXYWHBBoxCoder": {"use_box_type": (False,)},
 }
 
 
@@ -95,6 +113,10 @@ INITIALISATIONS: dict[str, tuple[Any, ...]] = {
     "FCOSHead": _normal("conv_cls"),
     "ATSSHead": _normal("atss_cls"),
     "GFLHead": _normal("gfl_cls"),
+    "PAAHead": _normal("atss_cls"),
+    "FoveaHead": _normal("conv_cls"),
+    "RepPointsHead": _normal("reppoints_cls_out"),
+    "VFNetHead": _normal("vfnet_cls"),
     "YOLOXHead": (
         {
             "type": "Kaiming",
@@ -186,7 +208,7 @@ def initial_weights(section: Section, module: str) -> tuple[Pretrained, ...]:
     node = section.take("init_cfg")
     if node is None or (isinstance(node, list | tuple) and not node):
         return ()
-    if isinstance(node, Mapping) and name_of(node) == "Pretrained":
+    if isinstance(node, Mapping) and name_of(node, "Pretrained" if "checkpoint" in node else "") == "Pretrained":
         inner = Section(node, "Pretrained")
         inner.skip("type", "map_location")
         checkpoint, prefix = inner.text("checkpoint"), inner.text("prefix", "")

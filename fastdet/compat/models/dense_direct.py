@@ -1,4 +1,4 @@
-"""FCOS, ATSS and GFL of both dialects as Specs: heads whose priors all answer."""
+"""FCOS, ATSS, PAA and GFL of both dialects as Specs: heads whose priors all answer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -66,23 +66,48 @@ def translate_fcos(model: Section) -> Translated:
 
 def translate_atss(model: Section) -> Translated:
     """An ATSS as a SingleStageDetector of a TowerHead at anchors."""
+    return _at_anchors(model, "ATSSHead")
+
+
+def translate_paa(model: Section) -> Translated:
+    """A PAA: an ATSS whose losses separate the positives from candidates by overlap, and whose detections vote."""
+    return _at_anchors(model, "PAAHead")
+
+
+def _at_anchors(model: Section, name: str) -> Translated:
     head = model.take("bbox_head")
-    expect(head, "bbox_head", "ATSSHead")
+    expect(head, "bbox_head", name)
     section = _section(head)
+    probabilistic = name == "PAAHead"
     priors, num_anchors = anchors(section.take("anchor_generator"))
     values = options(section, TOWERS | {"pred_kernel_size": 3}) | layer_factories(section, GROUP_NORM)
     values |= {"num_levels": len(priors.args["strides"]), "prefix": "atss", "num_anchors": num_anchors}
     values["quality_from"] = "reg"
     section.only("reg_decoded_bbox", True)
     criterion = _losses(section, loss_cls=FOCAL, loss_bbox={"type": "GIoULoss"})
-    criterion["loss_centerness"] = binary_loss(section.take("loss_centerness", BINARY), "loss_centerness")
+    quality = binary_loss(section.take("loss_centerness", BINARY), "loss_centerness")
+    if probabilistic:
+        criterion |= {"loss_iou": quality} | options(section, {"topk": 9})
+        section.only("covariance_type", "diag", "full", "spherical")  # one number has one variance
+        postprocess = _voting(model.take("test_cfg"), section.flag("score_voting", True))
+    else:
+        criterion["loss_centerness"] = quality
+        postprocess = dense_postprocess(model.take("test_cfg"), "test_cfg", True)
+    kind = "ProbabilisticCriterion" if probabilistic else "CenternessCriterion"
     stage = {
         "priors": priors,
         "coder": part(section.take("bbox_coder", DEFAULT_CODER), CODERS, "bbox_coder"),
-        "postprocess": dense_postprocess(model.take("test_cfg"), "test_cfg", True),
-        **direct_training(model.take("train_cfg"), spec("CenternessCriterion", criterion, head)),
+        "postprocess": postprocess,
+        **direct_training(model.take("train_cfg"), spec(kind, criterion, head)),
     }
     return _finish(model, section, values, stage)
+
+
+def _voting(node: Any, score_voting: bool) -> Spec:
+    """The Spec of PAA's `test_cfg`."""
+    plain = dense_postprocess(node, "test_cfg", True)
+    kept = {key: plain.args[key] for key in ("max_per_img", "nms_pre", "score_thr", "iou_threshold")}
+    return spec("VotingPostprocess", kept | ({} if score_voting else {"score_voting": False}), node)
 
 
 def translate_gfl(model: Section) -> Translated:
@@ -117,7 +142,10 @@ def direct_training(train: Any, criterion: Spec) -> dict[str, Any]:
     if train is None:
         return {}
     section = Section(train, "train_cfg")
-    stage: dict[str, Any] = {"assigner": part(section.take("assigner"), ASSIGNERS, "assigner"), "criterion": criterion}
+    assigner = part(section.take("assigner"), ASSIGNERS, "assigner")
+    if assigner.type == "MaxIoUAssigner":  # of boxes; the other assigners look at more
+        assigner = Spec.of("PriorAssigner", assigner=assigner)
+    stage: dict[str, Any] = {"assigner": assigner, "criterion": criterion}
     section.only("sampler", None, {"type": "PseudoSampler"})
     section.only("pos_weight", -1)
     section.skip("debug")

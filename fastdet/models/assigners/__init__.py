@@ -2,7 +2,10 @@
 
 from fastdet.models.assigners.assignment import BACKGROUND, IGNORE, Assignment
 from fastdet.models.assigners.atss import ATSSAssigner
+from fastdet.models.assigners.fovea import FoveaAssigner
 from fastdet.models.assigners.max_iou import MaxIoUAssigner
+from fastdet.models.assigners.of_priors import PriorAssigner
+from fastdet.models.assigners.point import PointAssigner
 from fastdet.models.assigners.regress_range import RegressRangeAssigner
 from fastdet.models.assigners.scene import BoxCoder, DenseAssigner, DenseScene
 from fastdet.models.assigners.sim_ota import SimOTAAssigner
@@ -15,7 +18,10 @@ __all__ = [
     "BoxCoder",
     "DenseAssigner",
     "DenseScene",
+    "FoveaAssigner",
     "MaxIoUAssigner",
+    "PointAssigner",
+    "PriorAssigner",
     "RegressRangeAssigner",
     "SimOTAAssigner",
 ]

@@ -3,10 +3,12 @@
 from fastdet.models.coders.cell import CellBBoxCoder
 from fastdet.models.coders.delta_xywh import DeltaXYWHBBoxCoder
 from fastdet.models.coders.distance import DistancePointBBoxCoder, DistributionBBoxCoder
+from fastdet.models.coders.exponential import ExponentialBBoxCoder
 
 __all__ = [
     "CellBBoxCoder",
     "DeltaXYWHBBoxCoder",
     "DistancePointBBoxCoder",
     "DistributionBBoxCoder",
+    "ExponentialBBoxCoder",
 ]

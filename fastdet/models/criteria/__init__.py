@@ -7,8 +7,12 @@ from fastdet.models.criteria.guide import GuideCriterion
 from fastdet.models.criteria.hard_negative import HardNegativeCriterion
 from fastdet.models.criteria.mask_iou import MaskIoUCriterion
 from fastdet.models.criteria.objectness import ObjectnessCriterion
+from fastdet.models.criteria.plain import PlainCriterion
+from fastdet.models.criteria.probabilistic import ProbabilisticCriterion
+from fastdet.models.criteria.refined import RefinedPointsCriterion
 from fastdet.models.criteria.roi import MaskCriterion, RoICriterion
 from fastdet.models.criteria.semantic import SemanticCriterion
+from fastdet.models.criteria.varifocal import VarifocalCriterion
 
 __all__ = [
     "AnchorCriterion",
@@ -19,6 +23,10 @@ __all__ = [
     "MaskCriterion",
     "MaskIoUCriterion",
     "ObjectnessCriterion",
+    "PlainCriterion",
+    "ProbabilisticCriterion",
+    "RefinedPointsCriterion",
     "RoICriterion",
     "SemanticCriterion",
+    "VarifocalCriterion",
 ]

@@ -26,6 +26,27 @@ class Scale(nn.Module):
         return x.float() * self.scale
 
 
+def conv_tower(
+    in_channels: int,
+    channels: int,
+    count: int,
+    *,
+    norm: NormFactory | None = None,
+    conv: ConvFactory | None = None,
+    last_conv: ConvFactory | None = None,
+    bias: bool | None = None,
+) -> nn.Sequential:
+    """So many convolutions of 3x3 cells in a row; `last_conv` makes the last one in another way."""
+    widths = [in_channels] + [channels] * count
+    kinds = [conv] * (count - 1) + [last_conv or conv] if count else []
+    return nn.Sequential(
+        *(
+            ConvModule(width, channels, 3, padding=1, conv=kind, norm=norm, bias=bias)
+            for width, kind in zip(widths, kinds, strict=False)
+        )
+    )
+
+
 @HEADS.register()
 class TowerHead(nn.Module):
     """Class logits, boxes and, if wanted, a quality at every prior; a factor for each level's boxes.
@@ -76,20 +97,16 @@ class TowerHead(nn.Module):
         self.prefix = prefix
         self.positive = positive
         self.quality_from = quality_from
-        widths = [in_channels] + [feat_channels] * stacked_convs
-        kinds = [conv] * (stacked_convs - 1) + [last_conv or conv] if stacked_convs else []
         self.cls_convs, self.reg_convs = (
-            nn.Sequential(
-                *(
-                    ConvModule(width, feat_channels, 3, padding=1, conv=kind, norm=norm, bias=conv_bias)
-                    for width, kind in zip(widths, kinds, strict=False)
-                )
+            conv_tower(
+                in_channels, feat_channels, stacked_convs, norm=norm, conv=conv, last_conv=last_conv, bias=conv_bias
             )
             for _ in range(2)
         )
+        width = feat_channels if stacked_convs else in_channels
         predictions = {"cls": num_classes, "reg": box_channels} | ({"centerness": 1} if quality_from else {})
         for name, channels in predictions.items():
-            layer = nn.Conv2d(widths[-1], num_anchors * channels, pred_kernel_size, padding=pred_kernel_size // 2)
+            layer = nn.Conv2d(width, num_anchors * channels, pred_kernel_size, padding=pred_kernel_size // 2)
             self.add_module(f"{prefix}_{name}", layer)
         self.scales = nn.ModuleList(Scale() for _ in range(num_levels))
         init_normal(self, std=0.01)

@@ -3,7 +3,7 @@
 from fastdet.models.layers.activation import ActFactory
 from fastdet.models.layers.context import ContextBlock
 from fastdet.models.layers.conv_module import ConvFactory, ConvModule, DepthwiseSeparableConv
-from fastdet.models.layers.deform_conv import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack
+from fastdet.models.layers.deform_conv import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack, kernel_cells
 from fastdet.models.layers.generalized_attention import GeneralizedAttention
 from fastdet.models.layers.init import (
     Initialiser,
@@ -44,5 +44,6 @@ __all__ = [
     "init_truncated_normal",
     "init_xavier",
     "keep_init",
+    "kernel_cells",
     "prior_bias",
 ]

@@ -136,6 +136,12 @@ class ModulatedDeformConv2dPack(nn.Module):
         return deform_conv2d(x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask)
 
 
+def kernel_cells(kernel_size: int) -> Tensor:
+    """Where a kernel's cells are around its centre, y before x, [1, K * 2, 1, 1]: offsets from there are positions."""
+    steps = torch.arange(kernel_size, dtype=torch.float32, device="cpu") - kernel_size // 2
+    return torch.cartesian_prod(steps, steps).view(1, -1, 1, 1)
+
+
 def _offset_conv(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, dilation: int
 ) -> nn.Conv2d:

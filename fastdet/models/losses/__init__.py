@@ -10,6 +10,7 @@ from fastdet.models.losses.iou import OverlapLoss, bounded_iou_loss, ciou_loss, 
 from fastdet.models.losses.mse import MSELoss
 from fastdet.models.losses.reduction import reduce_loss
 from fastdet.models.losses.smooth_l1 import L1Loss, SmoothL1Loss
+from fastdet.models.losses.varifocal import VarifocalLoss
 
 __all__ = [
     "GHMC",
@@ -26,6 +27,7 @@ __all__ = [
     "SigmoidLoss",
     "SmoothL1Loss",
     "SoftmaxLoss",
+    "VarifocalLoss",
     "bounded_iou_loss",
     "ciou_loss",
     "cross_entropy_loss",
