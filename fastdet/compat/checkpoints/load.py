@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from fastdet.compat.checkpoints.resolve import resolve
+from fastdet.compat.checkpoints.timm_weights import SCHEME, timm_weights
 from fastdet.compat.checkpoints.unpickle import read_numpy_pickle, read_pickle, read_trusted_pickle
 from fastdet.utils.errors import CheckpointError, EnvironmentProblem
 
@@ -67,7 +68,8 @@ def load_checkpoint(
     """Reads a checkpoint of fastdet, MMDetection 2.x or 3.x, a plain state dict, safetensors, or Detectron2's .pkl.
 
     Args:
-        path_or_name: a path, a URL, or a name such as `torchvision://resnet50`, see `resolve`.
+        path_or_name: a path, a URL, or a name such as `torchvision://resnet50`, see `resolve`; `timm://name` asks the
+            package timm.
         map_location: device of the tensors, as for torch.load.
         trust: lets pickled code run; only for files of a trusted author.
         asked_by: the config key that names the file, for messages.
@@ -76,6 +78,8 @@ def load_checkpoint(
         CheckpointError: a file that is missing, damaged, without weights, or holds objects that only a trusted file
             may hold.
     """
+    if str(path_or_name).startswith(SCHEME):
+        return Checkpoint(path=Path(path_or_name), state_dict=timm_weights(str(path_or_name), asked_by))
     path = resolve(path_or_name, asked_by=asked_by)
     if path.suffix == ".safetensors":
         tensors, meta = _read_safetensors(path, map_location)

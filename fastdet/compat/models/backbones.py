@@ -1,11 +1,20 @@
 """Backbones of both dialects as Specs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastdet.compat.dialect import Section, frozen, name_of, spec
 from fastdet.compat.models.common import initial_weights, norm_factory, options
-from fastdet.compat.models.layers import activation, block_plugins, convolution, deformable, initialiser
+from fastdet.compat.models.layers import (
+    activation_argument,
+    block_plugins,
+    convolution,
+    deformable,
+    initialiser,
+    switchable,
+)
+from fastdet.compat.models.vision_transformers import translate_convnext, translate_pvt, translate_swin
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
 
@@ -39,6 +48,7 @@ GROUPS = {"groups": 1, "base_width": 4}
 BLOCKS: dict[str, tuple[str, dict[str, Any]]] = {
     "ResNeXt": ("GroupedBottleneck", GROUPS),
     "Res2Net": ("Res2NetBottleneck", {"scales": 4, "base_width": 26}),
+    "DetectoRS_ResNeXt": ("GroupedBottleneck", GROUPS),
     "ResNeSt": (
         "ResNeStBottleneck",
         GROUPS | {"radix": 2, "reduction_factor": 4, "avg_down_stride": True},
@@ -69,8 +79,18 @@ SSD_VGG: dict[str, Any] = {
     "ceil_mode": True,
     "out_feature_indices": (22, 34),
 }
+EFFICIENTNET: dict[str, Any] = {
+    "arch": "b0",
+    "drop_path_rate": 0.0,
+    "out_indices": (6,),
+    "frozen_stages": 0,
+    "norm_eval": False,
+    "with_cp": False,
+}
 HRNET: dict[str, Any] = {"in_channels": 3, "norm_eval": True, "with_cp": False, "multiscale_output": True}
 HR_STAGES = ("stage1", "stage2", "stage3", "stage4")
+VISION_TRANSFORMERS = {"SwinTransformer", "PyramidVisionTransformer", "PyramidVisionTransformerV2"}
+TIMM = "mmpretrain.TIMMBackbone"
 
 
 def translate_backbone(node: Any, module: str = "backbone") -> tuple[Spec, tuple[Pretrained, ...]]:
@@ -83,14 +103,29 @@ def translate_backbone(node: Any, module: str = "backbone") -> tuple[Spec, tuple
     name = name_of(node)
     section = Section(node, name)
     section.take("type")
+    if name == TIMM:
+        return _timm(section, module)
     if name not in TRANSLATORS:
         weights = initial_weights(section, module)
         return spec(name, section.left(), node), weights
     kind, values = TRANSLATORS[name](section)
-    section.only("pretrained", None)
-    weights = initial_weights(section, module)
+    weights = _weights(section, module)
     section.finish()
     return spec(kind, values, node), weights
+
+
+def _weights(section: Section, module: str) -> tuple[Pretrained, ...]:
+    """What `init_cfg`, or `pretrained` as older configs have it, loads."""
+    checkpoint = section.text("pretrained")
+    weights = initial_weights(section, module)
+    if checkpoint and not weights:
+        weights = (Pretrained(module=module, checkpoint=checkpoint),)
+    if section.name == "SwinTransformer" and not section.flag("convert_weights", False):
+        # Files that are not its authors' are those of a whole network.
+        return tuple(replace(source, prefix=source.prefix or "backbone.") for source in weights)
+    if section.name in VISION_TRANSFORMERS:
+        section.skip("convert_weights")  # the file's names tell whose they are
+    return weights
 
 
 def _resnet(section: Section) -> tuple[str, dict[str, Any]]:
@@ -112,6 +147,49 @@ def _resnet(section: Section) -> tuple[str, dict[str, Any]]:
     return "ResNet", values | _residual_layers(section)
 
 
+def _detectors(section: Section) -> tuple[str, dict[str, Any]]:
+    """The ResNets of DetectoRS: switchable convolutions, feedback from a pyramid."""
+    sac, stages = switchable(section), section.take("stage_with_sac", (False,) * 4)
+    feedback = options(section, {"rfp_inplanes": None, "output_img": False})
+    kind, values = _resnet(section)
+    if sac is not None and any(stages):
+        if "dcn" in values:
+            raise section.unsupported("sac and dcn at once are not supported", "remove one of them", "sac")
+        values |= {"dcn": sac, "stage_with_dcn": tuple(stages)}
+    return kind, values | feedback
+
+
+def _trident(section: Section) -> tuple[str, dict[str, Any]]:
+    arguments = options(section, {"trident_dilations": None, "test_branch_idx": None})
+    branches = section.whole("num_branch")
+    if branches != len(arguments.get("trident_dilations", ())):
+        raise section.wrong("num_branch", branches, "the length of trident_dilations")
+    kind, values = _resnet(section)
+    return kind, values | {"block": spec("TridentBottleneck", arguments, section.node)}
+
+
+def _efficientnet(section: Section) -> tuple[str, dict[str, Any]]:
+    plain = "conv_cfg" in section and section.node["conv_cfg"] is None
+    values = options(section, EFFICIENTNET) | _layers(section, {"type": "BN", "eps": 1e-3})
+    if plain:
+        values["conv"] = Spec.of("Conv2d")
+    return "EfficientNet", values | activation_argument(section, {"type": "Swish"})
+
+
+def _timm(section: Section, module: str) -> tuple[Spec, tuple[Pretrained, ...]]:
+    """A network of timm, which also knows where its weights are. timm checks the arguments that are its own."""
+    values = options(section, {"model_name": None, "features_only": False, "in_channels": 3})
+    weights = initial_weights(section, module)
+    if section.flag("pretrained", False):
+        weights = (Pretrained(module=f"{module}.timm_model", checkpoint=f"timm://{values['model_name']}"),)
+    path = section.text("checkpoint_path")
+    if path:
+        weights = (Pretrained(module=f"{module}.timm_model", checkpoint=path),)
+    if section.left():
+        values["arguments"] = section.left()
+    return spec("TIMMBackbone", values, section.node), weights
+
+
 def _regnet(section: Section) -> tuple[str, dict[str, Any]]:
     arch = section.take("arch")
     if isinstance(arch, Mapping):
@@ -126,6 +204,8 @@ def _residual_layers(section: Section) -> dict[str, Any]:
     values = _layers(section, BATCH_NORM)
     dcn, stages = deformable(section), section.take("stage_with_dcn", (False,) * 4)
     if dcn is not None and any(stages):
+        if "conv" in values:
+            raise section.unsupported("dcn and conv_cfg at once are not supported", "remove one of them", "dcn")
         values |= {"dcn": dcn, "stage_with_dcn": tuple(stages)}
     plugins = block_plugins(section)
     return values | ({"plugins": plugins} if plugins else {})
@@ -149,18 +229,20 @@ def _hr_stage(stage: Section) -> Spec:
 
 
 def _mobilenet(section: Section) -> tuple[str, dict[str, Any]]:
-    values = options(section, MOBILENET) | _layers(section, BATCH_NORM) | _act(section, {"type": "ReLU6"})
+    values = (
+        options(section, MOBILENET) | _layers(section, BATCH_NORM) | activation_argument(section, {"type": "ReLU6"})
+    )
     init = initialiser(section)
     return "MobileNetV2", values | ({} if init is None else {"init": init})
 
 
 def _darknet(section: Section) -> tuple[str, dict[str, Any]]:
-    return "Darknet", options(section, DARKNET) | _layers(section, BATCH_NORM) | _act(section, LEAKY)
+    return "Darknet", options(section, DARKNET) | _layers(section, BATCH_NORM) | activation_argument(section, LEAKY)
 
 
 def _csp_darknet(section: Section) -> tuple[str, dict[str, Any]]:
     section.only("arch_ovewrite", None)
-    values = options(section, CSP) | _layers(section, CSP_NORM) | _act(section, {"type": "SiLU"})
+    values = options(section, CSP) | _layers(section, CSP_NORM) | activation_argument(section, {"type": "SiLU"})
     squares = section.take("spp_kernal_sizes", POOLING_SQUARES)
     return "CSPDarknet", values | _squares(squares)
 
@@ -168,7 +250,7 @@ def _csp_darknet(section: Section) -> tuple[str, dict[str, Any]]:
 def _csp_next(section: Section) -> tuple[str, dict[str, Any]]:
     section.only("arch_ovewrite", None)
     values = options(section, CSP | {"expand_ratio": 0.5, "channel_attention": True})
-    values |= _layers(section, CSP_NORM) | _act(section, {"type": "SiLU"})
+    values |= _layers(section, CSP_NORM) | activation_argument(section, {"type": "SiLU"})
     return "CSPNeXt", values | _squares(section.take("spp_kernel_sizes", POOLING_SQUARES))
 
 
@@ -193,30 +275,23 @@ def _layers(section: Section, norm_default: Mapping[str, Any]) -> dict[str, Any]
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _act(section: Section, default: Mapping[str, Any]) -> dict[str, Any]:
-    """The argument `act`, unless it is the default.
-
-    Raises:
-        UnsupportedConfig: no activation at all.
-    """
-    own = activation(Section({"act_cfg": default}, section.name), None)
-    found = activation(section, default)
-    if found is False:
-        raise section.unsupported("a backbone without activations is not supported", "name one", "act_cfg")
-    if found == own:
-        return {}
-    return {"act": Spec.of("ReLU") if found is True else found}
-
-
 TRANSLATORS: dict[str, Callable[[Section], tuple[str, dict[str, Any]]]] = {
     "ResNet": _resnet,
     "ResNetV1d": _resnet,
     "ResNeXt": _resnet,
     "Res2Net": _resnet,
     "ResNeSt": _resnet,
+    "DetectoRS_ResNet": _detectors,
+    "DetectoRS_ResNeXt": _detectors,
+    "TridentResNet": _trident,
     "RegNet": _regnet,
     "HRNet": _hrnet,
     "MobileNetV2": _mobilenet,
+    "EfficientNet": _efficientnet,
+    "SwinTransformer": translate_swin,
+    "PyramidVisionTransformer": translate_pvt,
+    "PyramidVisionTransformerV2": translate_pvt,
+    "mmpretrain.ConvNeXt": translate_convnext,
     "SSDVGG": _ssd_vgg,
     "Darknet": _darknet,
     "CSPDarknet": _csp_darknet,

@@ -20,6 +20,8 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
 }
 SAME_ACTIVATIONS = {"Swish": "SiLU"}
 DEFORMABLE = ("DCN", "DCNv2")
+CONVOLUTIONS = ("ConvWS", "ConvAWS", "Conv2dAdaptivePadding")
+PLAIN_CONVOLUTIONS = ("Conv2d", "Conv")
 PLUGINS: dict[str, dict[str, Any]] = {
     "ContextBlock": {"ratio": None, "pooling_type": "att", "fusion_types": ("channel_add",)},
     "GeneralizedAttention": {
@@ -63,6 +65,21 @@ def activation(section: Section, default: Any, key: str = "act_cfg") -> Spec | b
     return True if name == "ReLU" else spec(name, values, node)
 
 
+def activation_argument(section: Section, default: Mapping[str, Any]) -> dict[str, Spec]:
+    """The argument `act` of a backbone, unless it is the default.
+
+    Raises:
+        UnsupportedConfig: no activation at all.
+    """
+    own = activation(Section({"act_cfg": default}, section.name), None)
+    found = activation(section, default)
+    if isinstance(found, Spec):
+        return {} if found == own else {"act": found}
+    if not found:
+        raise section.unsupported("a backbone without activations is not supported", "name one", "act_cfg")
+    return {} if own is True else {"act": Spec.of("ReLU")}
+
+
 def deformable(section: Section, key: str = "dcn") -> Spec | None:
     """The Spec of the deformable convolutions that a key asks for, None without any.
 
@@ -97,17 +114,28 @@ def convolution(section: Section) -> Spec | None:
         name = name_of(node)
         if name in DEFORMABLE:
             return deformable(section, "conv_cfg")
-        if name == "ConvWS":
+        if name in CONVOLUTIONS:
             inner = Section(section.take("conv_cfg"), name)
             inner.take("type")
             inner.finish()
             return spec(name, {}, node)
-        if name not in ("Conv2d", "Conv"):
-            raise section.unsupported(
-                f"convolution {name!r} is not supported", "supported: Conv2d, ConvWS, DCN, DCNv2", "conv_cfg"
-            )
+        if name not in PLAIN_CONVOLUTIONS:
+            supported = ", ".join((PLAIN_CONVOLUTIONS[0], *CONVOLUTIONS, *DEFORMABLE))
+            raise section.unsupported(f"convolution {name!r} is not supported", f"supported: {supported}", "conv_cfg")
     section.take("conv_cfg")
     return None
+
+
+def switchable(section: Section) -> Spec | None:
+    """The Spec of the switchable convolutions that `sac` asks for, None without any."""
+    node = section.take("sac")
+    if node is None:
+        return None
+    inner = Section(node, "sac")
+    inner.only("type", "SAC", "mmcv.SAC")
+    values = options(inner, {"use_deform": False})
+    inner.finish()
+    return spec("SAC", values, node)
 
 
 def block_plugins(section: Section) -> tuple[Spec, ...]:

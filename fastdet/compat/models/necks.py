@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastdet.compat.dialect import Section, name_of, spec
+from fastdet.compat.dialect import Section, frozen, name_of, spec
+from fastdet.compat.models.backbones import translate_backbone
 from fastdet.compat.models.common import initial_weights, norm_factory, options
 from fastdet.compat.models.layers import activation, convolution, initialiser
 from fastdet.config.schema import Pretrained
@@ -25,6 +26,23 @@ SSD_NECK: dict[str, Any] = LEVELS | {
     "l2_norm_scale": 20.0,
     "last_kernel_size": 3,
     "use_depthwise": False,
+}
+ORDER = ("conv", "norm", "act")
+CARAFE: dict[str, Any] = {
+    "up_kernel": 5,
+    "up_group": 1,
+    "encoder_kernel": 3,
+    "encoder_dilation": 1,
+    "compressed_channels": 64,
+}
+# FPG's connections beside the norm of most.
+ACT_FIRST = {"order": ("act", "conv", "norm")}
+FPG_CONNECTIONS: dict[str, dict[str, Any]] = {
+    "same_up_trans": ACT_FIRST | {"type": "conv", "kernel_size": 3, "stride": 2, "padding": 1},
+    "across_lateral_trans": ACT_FIRST | {"type": "conv", "kernel_size": 1},
+    "across_down_trans": ACT_FIRST | {"type": "interpolation_conv", "mode": "nearest", "kernel_size": 3},
+    "across_skip_trans": ACT_FIRST | {"type": "conv", "kernel_size": 1},
+    "output_trans": ACT_FIRST | {"type": "last_conv", "kernel_size": 3},
 }
 CSP_PYRAMID: dict[str, Any] = LEVELS | {"num_csp_blocks": 3, "use_depthwise": False}
 
@@ -61,8 +79,26 @@ def _neck(node: Mapping[str, Any], module: str) -> tuple[Spec, tuple[Pretrained,
         return spec(name, section.left(), node), weights
     values = TRANSLATORS[name](section)
     weights = initial_weights(section, module)
+    if name == "RFP":
+        backbones, own = _rfp_backbones(section, module)
+        values["rfp_modules"] = backbones
+        weights = (*weights, *own)
     section.finish()
     return spec(name, values, node), weights
+
+
+def _rfp_backbones(section: Section, module: str) -> tuple[tuple[Spec, ...], tuple[Pretrained, ...]]:
+    """The backbones of RFP's further steps, and their weights."""
+    node, steps = section.take("rfp_backbone"), section.whole("rfp_steps")
+    if not isinstance(node, Mapping):
+        raise section.wrong("rfp_backbone", node, "a dict")
+    specs: list[Spec] = []
+    weights: tuple[Pretrained, ...] = ()
+    for index in range(steps - 1):
+        backbone, own = translate_backbone(node, f"{module}.rfp_modules.{index}")
+        specs.append(backbone)
+        weights = (*weights, *own)
+    return tuple(specs), weights
 
 
 def _fpn(section: Section) -> dict[str, Any]:
@@ -76,6 +112,45 @@ def _fpn(section: Section) -> dict[str, Any]:
     if scale is not None:
         values["upsample_scale"] = scale
     return values | _init(section)
+
+
+def _rfp(section: Section) -> dict[str, Any]:
+    values = _fpn(section)
+    return values | options(section, {"aspp_out_channels": None, "aspp_dilations": (1, 3, 6, 1)})
+
+
+def _dyhead(section: Section) -> dict[str, Any]:
+    return options(section, LEVELS | {"num_blocks": 6, "zero_init_offset": True})
+
+
+def _fpn_carafe(section: Section) -> dict[str, Any]:
+    values = options(section, PYRAMID | {"order": ORDER}) | _norm(section) | _act(section, None, False)
+    upsample = Section(section.take("upsample_cfg", {"type": "carafe"}), "upsample_cfg")
+    upsample.only("type", "carafe", "mmcv.carafe")
+    values |= options(upsample, CARAFE)
+    upsample.finish()
+    return values
+
+
+def _fpg(section: Section) -> dict[str, Any]:
+    """A grid of bottom-up pyramids with the connections of the paper's appendix, which all stock configs have."""
+    known = {"stack_times": None, "skip_inds": None, "inter_channels": None, "add_extra_convs": False}
+    values = options(section, PYRAMID | known)
+    norm_node = section.node.get("norm_cfg")
+    paths = section.take("paths")
+    if not isinstance(paths, list | tuple) or set(paths) != {"bu"}:
+        raise section.unsupported(f"paths={paths!r} is not supported", "supported: 'bu' for each pyramid", "paths")
+    if len(paths) != values["stack_times"]:
+        raise section.wrong("paths", paths, f"stack_times ({values['stack_times']}) of 'bu'")
+    section.only("same_down_trans", None)
+    section.only("across_up_trans", None)
+    for key, connection in FPG_CONNECTIONS.items():
+        node = section.take(key)
+        wanted = dict(connection) | ({} if key == "output_trans" else {"norm_cfg": norm_node})
+        written = {name: value for name, value in (node or {}).items() if name != "inplace"}
+        if frozen(written) != frozen(wanted):
+            raise section.unsupported(f"this {key} is not supported", f"supported: {wanted}", key)
+    return values | _norm(section)
 
 
 def _pyramid(section: Section) -> dict[str, Any]:
@@ -165,6 +240,10 @@ TRANSLATORS: dict[str, Callable[[Section], dict[str, Any]]] = {
     "FPN": _fpn,
     "PAFPN": _pyramid,
     "NASFPN": _nas_fpn,
+    "RFP": _rfp,
+    "DyHead": _dyhead,
+    "FPG": _fpg,
+    "FPN_CARAFE": _fpn_carafe,
     "BFP": _bfp,
     "HRFPN": _hrfpn,
     "SSDNeck": _ssd_neck,

@@ -29,6 +29,7 @@ class BlockLayers:
         style: whether a bottleneck has its stride in the 3x3 convolution (pytorch) or in the first 1x1 one (caffe).
         plugins: of a bottleneck.
         base_channels: channels inside the blocks of the first stage, which group widths refer to.
+        stage: which one it is, from 0.
     """
 
     conv: ConvFactory = nn.Conv2d
@@ -37,6 +38,7 @@ class BlockLayers:
     style: Style = "pytorch"
     plugins: tuple[BlockPlugin, ...] = ()
     base_channels: int = 64
+    stage: int = 0
 
     def strides(self, stride: int) -> tuple[int, int]:
         """Strides of a bottleneck's first and second convolution."""
@@ -93,11 +95,17 @@ class ResidualBlock(nn.Module):
         assert name is not None
         return self.get_submodule(name)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C', H', W']."""
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
+        """[B, C, H, W] -> [B, C', H', W'].
+
+        Args:
+            addend: added before the last ReLU.
+        """
         if self.saves_memory and x.requires_grad:
-            return torch.relu(checkpoint(self._before_relu, x, use_reentrant=False))
-        return torch.relu(self._before_relu(x))
+            out = checkpoint(self._before_relu, x, use_reentrant=False)
+        else:
+            out = self._before_relu(x)
+        return torch.relu(out if addend is None else out + addend)
 
     def _before_relu(self, x: Tensor) -> Tensor:
         out, last = x, len(self.norm_names)

@@ -18,6 +18,7 @@ from fastdet.models.layers import (
     init_kaiming,
 )
 from fastdet.models.layers.norm import batch_norm
+from fastdet.models.layers.stochastic_depth import drop_path
 from fastdet.registry import BACKBONES
 
 # Expansion, channels, blocks and stride of each stage: table 2 of the paper.
@@ -29,8 +30,12 @@ DIVISOR = 8  # of all widths
 class InvertedResidual(nn.Module):
     """A depthwise convolution between two 1x1 ones, of which the first widens; added to the input if shapes allow.
 
-    Keys: expand_conv (unless `expansion` is 1), depthwise_conv, linear_conv.
+    Keys: expand_conv (unless `expansion` is 1), depthwise_conv, se (with a gate), linear_conv.
     Source: Sandler et al., MobileNetV2, section 3.3.
+
+    Args:
+        gate: weights the channels after the depthwise convolution.
+        path_rate: probability that the block passes its input on alone.
     """
 
     def __init__(
@@ -40,6 +45,9 @@ class InvertedResidual(nn.Module):
         *,
         expansion: int,
         stride: int,
+        kernel_size: int = 3,
+        gate: nn.Module | None = None,
+        path_rate: float = 0.0,
         conv: ConvFactory | None,
         norm: NormFactory,
         act: ActFactory,
@@ -52,8 +60,18 @@ class InvertedResidual(nn.Module):
             ConvModule(in_channels, width, 1, conv=conv, norm=norm, act=act) if expansion != 1 else nn.Identity()
         )
         self.depthwise_conv = ConvModule(
-            width, width, 3, stride=stride, padding=1, groups=width, conv=conv, norm=norm, act=act
+            width,
+            width,
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2,
+            groups=width,
+            conv=conv,
+            norm=norm,
+            act=act,
         )
+        self.se = gate or nn.Identity()
+        self.path = drop_path(path_rate)
         self.linear_conv = ConvModule(width, out_channels, 1, conv=conv, norm=norm, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,8 +81,8 @@ class InvertedResidual(nn.Module):
         return self._transform(x)
 
     def _transform(self, x: Tensor) -> Tensor:
-        out = self.linear_conv(self.depthwise_conv(self.expand_conv(x)))
-        return x + out if self.is_residual else out
+        out = self.linear_conv(self.se(self.depthwise_conv(self.expand_conv(x))))
+        return x + self.path(out) if self.is_residual else out
 
 
 @BACKBONES.register()

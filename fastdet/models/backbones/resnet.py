@@ -18,7 +18,7 @@ from fastdet.models.backbones.blocks import (
     make_stage,
 )
 from fastdet.models.backbones.freezing import eval_batch_norms, freeze
-from fastdet.models.layers import ConvFactory, NormFactory, init_kaiming
+from fastdet.models.layers import ConvFactory, NormFactory, init_kaiming, keep_init
 from fastdet.models.layers.norm import batch_norm
 from fastdet.models.layers.plugin import BlockPlugin
 from fastdet.registry import BACKBONES, LAYERS
@@ -87,9 +87,12 @@ class ResNet(nn.Module):
     Convolutions start from He's normal distribution, norms at 1, with `zero_init_residual` the last norm of each block
     at 0. Keys are torchvision's: conv1, bn1, layer1.0.conv1, ...; with `deep_stem`: stem.0, stem.1, ...
 
-    ResNeXt, Res2Net and ResNeSt are this network with other bottlenecks.
+    ResNeXt, Res2Net, ResNeSt and TridentNet are this network with other bottlenecks. With `rfp_inplanes` it takes the
+    levels of a pyramid as feedback: the first block of each later stage has a convolution for it, rfp_conv, which
+    starts at 0.
 
-    Source: He et al., Deep Residual Learning; He et al., Bag of Tricks (deep stem and pooled shortcut).
+    Source: He et al., Deep Residual Learning; He et al., Bag of Tricks (deep stem and pooled shortcut); Qiao et al.,
+    DetectoRS, section 3.2 (feedback).
 
     Args:
         depth: 18, 34, 50, 101, 152 or 200.
@@ -104,6 +107,8 @@ class ResNet(nn.Module):
         avg_down: the shortcut averages before its 1x1 convolution instead of skipping cells.
         dcn: makes the 3x3 convolutions of bottlenecks in the stages for which `stage_with_dcn` is True.
         plugins: layers inside bottlenecks.
+        rfp_inplanes: channels of the feedback; None without it.
+        output_img: whether the pixels come out in front of the maps.
         frozen_stages: 0 freezes the stem, n also the first n stages; -1 nothing. Frozen parts keep their statistics.
         norm_eval: batch norms use their stored statistics in training too.
         with_cp: recompute blocks in the backward pass to save memory.
@@ -134,16 +139,19 @@ class ResNet(nn.Module):
         dcn: ConvFactory | None = None,
         stage_with_dcn: Sequence[bool] = (False, False, False, False),
         plugins: Sequence[BlockPlugin] = (),
+        rfp_inplanes: int | None = None,
+        output_img: bool = False,
         with_cp: bool = False,
         zero_init_residual: bool = True,
     ) -> None:
         super().__init__()
         _check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages)
-        _check_extras(depth, num_stages, block, conv, dcn, stage_with_dcn, plugins)
+        _check_extras(depth, num_stages, block, dcn, stage_with_dcn, plugins)
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.deep_stem = deep_stem
+        self.output_img = output_img
         conv = conv or nn.Conv2d
         norm = norm or batch_norm()
         stem_channels = stem_channels or base_channels
@@ -167,6 +175,7 @@ class ResNet(nn.Module):
                 style=style,
                 plugins=tuple(plugin for plugin in plugins if plugin.is_in(stage)),
                 base_channels=base_channels,
+                stage=stage,
             )
             channels = base_channels * 2**stage
             parts = make_stage(
@@ -181,19 +190,32 @@ class ResNet(nn.Module):
             )
             self.add_module(name, parts)
             width = channels * kind.expansion
+            if rfp_inplanes is not None and stage > 0:
+                parts[0].add_module("rfp_conv", _feedback_conv(rfp_inplanes, width))
         init_residual(self, zero_init_residual, with_cp)
         self._freeze()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The maps of `out_indices`, finest first, of normalised pixels [B, in_channels, H, W]."""
+    def forward(self, x: Tensor, feedback: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """The maps of `out_indices`, finest first, of normalised pixels [B, in_channels, H, W].
+
+        Args:
+            feedback: a map [B, rfp_inplanes, H', W'] of each stage's size, of which that of the first is not used.
+        """
+        maps = [x] if self.output_img else []
         if self.deep_stem:
             x = self.stem(x)
         else:
             x = torch.relu(self.get_submodule(self.norm_name)(self.conv1(x)))
         x = self.maxpool(x)
-        maps = []
         for index, name in enumerate(self.stage_names):
-            x = self.get_submodule(name)(x)
+            stage = self.get_submodule(name)
+            if feedback is None or index == 0:
+                x = stage(x)
+            else:
+                first, *others = stage.children()
+                x = first(x, first.get_submodule("rfp_conv")(feedback[index]))
+                for block in others:
+                    x = block(x)
             if index in self.out_indices:
                 maps.append(x)
         return tuple(maps)
@@ -219,6 +241,15 @@ def _deep_stem(in_channels: int, channels: int, conv: ConvFactory, norm: NormFac
     for source, width, stride in ((in_channels, half, 2), (half, half, 1), (half, channels, 1)):
         layers += [conv(source, width, 3, stride=stride, padding=1, bias=False), norm(width), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
+
+
+def _feedback_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 1)
+    nn.init.zeros_(conv.weight)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    keep_init(conv)
+    return conv
 
 
 def init_residual(network: nn.Module, zero_init_residual: bool, saves_memory: bool) -> None:
@@ -259,15 +290,12 @@ def _check_extras(
     depth: int,
     num_stages: int,
     block: BlockFactory | None,
-    conv: ConvFactory | None,
     dcn: ConvFactory | None,
     stage_with_dcn: Sequence[bool],
     plugins: Sequence[BlockPlugin],
 ) -> None:
     if block is not None and depth < 50:
         raise ValueError(f"depth {depth} has no bottlenecks that `block` could replace: use 50 or more")
-    if dcn is not None and conv is not None:
-        raise ValueError("a ResNet takes dcn or another convolution, not both")
     if dcn is not None and len(stage_with_dcn) != num_stages:
         raise ValueError(f"stage_with_dcn needs a value for each of the {num_stages} stages, not {stage_with_dcn}")
     for plugin in plugins:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 Weights = Mapping[str, Tensor]
 BACKBONE = "backbone."
+_STANDARDISED_EPS = 1e-5  # added to the variance, as the convolution does
 
 NewName = str | Callable[[re.Match[str]], str]
 Rule = tuple[str, NewName]
@@ -74,6 +75,20 @@ def _placement(names: Iterable[str], own: Weights) -> Callable[[str], str]:
     if sum(name in own for name in inner) > sum(name in own for name in listed):
         return lambda name: name.removeprefix(BACKBONE)
     return lambda name: name
+
+
+def with_scales(weights: Weights, own: Weights) -> Weights:
+    """The weights, and for convolutions with standardised weights (ConvAWS) the scale and shift that undo it."""
+    scales = {}
+    for name in own:
+        start = name.removesuffix("weight_gamma")
+        if start == name or name in weights or f"{start}weight" not in weights:
+            continue
+        weight = weights[f"{start}weight"]
+        axes = tuple(range(1, weight.dim()))
+        scales[name] = (weight.var(axes, keepdim=True) + _STANDARDISED_EPS).sqrt()
+        scales[f"{start}weight_beta"] = weight.mean(axes, keepdim=True)
+    return {**weights, **scales} if scales else weights
 
 
 def _complete(weights: "OrderedDict[str, Tensor]", own: Weights) -> None:

@@ -1,8 +1,10 @@
 """Swin Transformers as their authors and timm name them."""
 
+import math
 import re
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastdet.compat.checkpoints.origins.base import Origin, Rule, Weights
@@ -35,13 +37,23 @@ def _rules(weights: Weights) -> Sequence[Rule]:
 def _values(name: str, value: Tensor, weights: Weights, own: Tensor | None) -> Tensor:
     """Patch merging stacks the four neighbours of a 2x2 square before their channels, by column, then row.
 
-    Here the channels come first, as nn.Unfold has them, and the neighbours by row, then column.
+    Here the channels come first, as nn.Unfold has them, and the neighbours by row, then column. Position biases are
+    stretched to the model's windows.
     """
+    if name.endswith("relative_position_bias_table") and own is not None and value.shape != own.shape:
+        return _stretched(value, math.isqrt(len(own)))
     if not _MERGING.search(name):
         return value
     channels = value.shape[-1] // 4
     columns_first = value.reshape(*value.shape[:-1], 2, 2, channels)
     return columns_first.movedim(-1, -3).transpose(-1, -2).reshape(value.shape)
+
+
+def _stretched(value: Tensor, side: int) -> Tensor:
+    """A table [S * S, heads] of relative positions for S = side."""
+    old = math.isqrt(len(value))
+    grid = F.interpolate(value.T.reshape(1, -1, old, old), size=(side, side), mode="bicubic")
+    return grid.flatten(2)[0].T.contiguous()
 
 
 SWIN = Origin(
