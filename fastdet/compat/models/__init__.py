@@ -39,11 +39,12 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
 }
 
 
-def translate_model(model: Mapping[str, Any]) -> Translated:
+def translate_model(model: Mapping[str, Any], *, own_parts: bool = False) -> Translated:
     """The detector's Spec, and the weights that its parts start from.
 
     Args:
         model: the `model` dict in 3.x keys.
+        own_parts: the config imports parts of the user's own, so that a head may be one that is not known here.
 
     Raises:
         UnsupportedConfig: a detector, component or setting that fastdet does not run; the message names file and line.
@@ -56,6 +57,6 @@ def translate_model(model: Mapping[str, Any]) -> Translated:
         raise UnsupportedConfig(
             f"detector {name!r} is not supported{at(place_of(model, 'type'))}\n  {suggestion(name, TRANSLATORS)}"
         )
-    section = Section(model, name)
+    section = Section(model, name, own_parts=own_parts)
     section.take("type")
     return TRANSLATORS[name](section)

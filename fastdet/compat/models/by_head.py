@@ -3,8 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from fastdet.compat.dialect import Section, at, name_of, place_of
-from fastdet.compat.models.dense import Translated, single_stage, translate_retinanet, translate_rpn
+from fastdet.compat.dialect import Section, at, name_of, place_of, spec
+from fastdet.compat.models.common import initial_weights, layer_factories
+from fastdet.compat.models.dense import (
+    RETINA_ANCHORS,
+    Translated,
+    anchor_stage,
+    single_stage,
+    translate_retinanet,
+    translate_rpn,
+)
 from fastdet.compat.models.guided import translate_ga_retinanet, translate_guided_rpn
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
@@ -42,8 +50,24 @@ def translate_rpn_detector(model: Section) -> Translated:
 
 
 def translate_retina(model: Section) -> Translated:
-    """A RetinaNet, with RetinaHead or one of those made from it, as a SingleStageDetector."""
-    return _by_name(model.node.get("bbox_head"), "bbox_head", RETINAS)(model)
+    """A RetinaNet, with RetinaHead, one of those made from it or the user's own, as a SingleStageDetector."""
+    head = model.node.get("bbox_head")
+    if model.own_parts and isinstance(head, Mapping) and name_of(head) not in RETINAS:
+        return _own_retina(model)
+    return _by_name(head, "bbox_head", RETINAS)(model)
+
+
+def _own_retina(model: Section) -> Translated:
+    """A RetinaNet whose head is the user's: anchors, losses and boxes as RetinaHead's, other arguments go to it."""
+    head = model.take("bbox_head")
+    section = Section(head, name_of(head))
+    section.take("type")
+    stage = anchor_stage(section, model.take("train_cfg"), model.take("test_cfg"), RETINA_ANCHORS)
+    shared = {**layer_factories(section), **stage.pop("head")}
+    weights = initial_weights(section, "bbox_head")
+    return single_stage(
+        model, spec(section.name, {**section.left(), **shared}, head), spec("DenseStage", stage, head), weights
+    )
 
 
 def _by_name(node: Any, role: str, table: Mapping[str, T]) -> T:
