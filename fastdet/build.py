@@ -5,6 +5,7 @@ Importing this module registers every part that fastdet has.
 
 import dataclasses
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -198,7 +199,13 @@ def build_metrics(specs: Sequence[Spec], dataset: Dataset) -> list[Metric]:
         return [dataset.record(index) for index in range(len(dataset))]
 
     live = {"classes": dataset.classes, "category_ids": dataset.category_ids, "records": records}
-    return [build(spec, (METRICS,), role="metric", **live) for spec in specs]
+    relations = getattr(dataset, "relations", None)
+
+    def wanted(spec: Spec) -> dict[str, Any]:
+        takes = spec.type in METRICS and "relations" in inspect.signature(METRICS.get(spec.type)).parameters
+        return {**live, "relations": relations} if takes else live
+
+    return [build(spec, (METRICS,), role="metric", **wanted(spec)) for spec in specs]
 
 
 def detector_classes(experiment: Experiment) -> Iterator[tuple[str, Spec]]:

@@ -18,6 +18,8 @@ from .v2_data import SPLITS, XML_DATASETS, joined
 LOADER_SPEED = ("persistent_workers", "pin_memory", "prefetch_factor", "timeout", "worker_init_fn")
 # Dataset settings of the same kind; `max_refetch` only bounds retries.
 DATASET_SPEED = ("lazy_init", "serialize_data", "max_refetch")
+# Files beside the annotations, joined with the data root as they are.
+BESIDE = ("proposal_file", "label_file", "hierarchy_file", "meta_file", "image_level_ann_file")
 VIEW_METAINFO = ("palette", "PALETTE", "dataset_type", "task_name", "dataset_name")
 
 
@@ -148,10 +150,10 @@ def _leaf(node: ConfigDict, kind: str, training: bool) -> Spec:
     root = section.text("data_root", "")
     values: dict[str, Any] = {"ann_file": _file(section, root)}
     values.update(_prefixes(section, kind, root))
-    if "proposal_file" in section:
-        proposals = section.text("proposal_file")
-        if proposals:
-            values["proposal_file"] = joined(root, proposals)
+    for key in BESIDE:
+        path = section.text(key) if key in section else None
+        if path:
+            values[key] = joined(root, path)
     values.update(_metainfo(section))
     filters = section.take("filter_cfg")
     test_mode = section.flag("test_mode", None)

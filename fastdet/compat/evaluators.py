@@ -17,6 +17,10 @@ METRICS: dict[str, dict[str, Any]] = {
         "ann_file": None, "metric": ("bbox",), "classwise": False, "proposal_nums": (100, 300, 1000), "iou_thrs": None,
         "metric_items": None, "format_only": False, "outfile_prefix": None, "prefix": "lvis",
     },
+    "OpenImagesMetric": {
+        "iou_thrs": 0.5, "ioa_thrs": 0.5, "scale_ranges": None, "use_group_of": True, "get_supercategory": True,
+        "filter_labels": True, "prefix": "openimages",
+    },
     "VOCMetric": {
         "metric": "mAP", "eval_mode": "11points", "iou_thrs": 0.5, "scale_ranges": None,
         "proposal_nums": (100, 300, 1000), "prefix": "pascal_voc",
@@ -59,7 +63,7 @@ def _metric(node: ConfigDict) -> Spec:
         values["ann_file"] = joined(None, values["ann_file"])
     if kind in ("CocoMetric", "LVISMetric"):
         values["metric"] = tuple(as_list(values["metric"]))
-    elif isinstance(values["metric"], list | tuple) and len(values["metric"]) == 1:
+    elif isinstance(values.get("metric"), list | tuple) and len(values["metric"]) == 1:
         values["metric"] = values["metric"][0]
     always = {key: values[key] for key in WRITTEN_ALWAYS if key in values}
     return spec(kind, {**without(values, METRICS[kind]), **always}, node)

@@ -153,7 +153,8 @@ def _leaf(node: ConfigDict, training: bool) -> ConfigDict:
     if "min_size" in node and kind in XML_DATASETS:
         source = node.place("min_size")
         filters.put("bbox_min_size", node.pop("min_size"), source)
-    if "type" in node and training and not node.get("test_mode"):
+    # Open Images is not filtered, in neither release.
+    if "type" in node and training and not node.get("test_mode") and not kind.startswith("OpenImages"):
         filters.setdefault("filter_empty_gt", True)
         filters.setdefault("min_size", OLD_MIN_SIZE)
     if filters and not (training is False or node.get("test_mode")):

@@ -1,35 +1,13 @@
 """Files of proposals that were computed before: MMDetection's pickles of both releases."""
 
 import os
-import pickle
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastdet.data.pickles import load_plain_pickle
 from fastdet.utils.errors import DataError
-
-# What a pickle of dicts, lists and NumPy arrays asks for; anything else could run code.
-_ALLOWED = {
-    (module, name)
-    for module, names in {
-        "numpy": ("ndarray", "dtype"),
-        "numpy.core.multiarray": ("_reconstruct", "scalar"),
-        "numpy._core.multiarray": ("_reconstruct", "scalar"),
-        "numpy._core.numeric": ("_frombuffer",),
-        "numpy.core.numeric": ("_frombuffer",),
-        "_codecs": ("encode",),
-    }.items()
-    for name in names
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}, which is no array")
-        return super().find_class(module, name)
 
 
 def load_proposals(path: str, image_paths: Sequence[str]) -> list[np.ndarray]:
@@ -43,13 +21,7 @@ def load_proposals(path: str, image_paths: Sequence[str]) -> list[np.ndarray]:
     Raises:
         DataError: the file is missing or no such pickle, or images lack proposals.
     """
-    try:
-        with Path(path).open("rb") as file:
-            found = _Unpickler(file).load()
-    except OSError as problem:
-        raise DataError(f"{path}: proposals cannot be read: {problem.strerror or problem}") from problem
-    except Exception as problem:
-        raise DataError(f"{path}: no pickle of proposals: {problem}") from problem
+    found = load_plain_pickle(path, "proposals")
     if isinstance(found, Mapping):
         names = [os.path.join(os.path.basename(os.path.dirname(p)), os.path.basename(p)) for p in image_paths]
         missing = [name for name in names if name not in found]

@@ -3,7 +3,8 @@
 from fastdet.evaluation.coco import CocoMetric
 from fastdet.evaluation.lvis import LVISMetric
 from fastdet.evaluation.metric import Metric
+from fastdet.evaluation.openimages import OpenImagesMetric
 from fastdet.evaluation.result_files import load_results, save_results
 from fastdet.evaluation.voc import VOCMetric
 
-__all__ = ["CocoMetric", "LVISMetric", "Metric", "VOCMetric", "load_results", "save_results"]
+__all__ = ["CocoMetric", "LVISMetric", "Metric", "OpenImagesMetric", "VOCMetric", "load_results", "save_results"]

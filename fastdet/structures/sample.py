@@ -27,6 +27,8 @@ class ImageRecord:
     segments: tuple[Segment, ...] | None = None  # one for each box
     semantic_path: str | None = None  # of the map with the class of every pixel
     proposals: np.ndarray | None = None  # [K, 4] float32: boxes that detectors without a first stage start from
+    group_of: np.ndarray | None = None  # [M] bool: boxes around several objects (Open Images)
+    verified: np.ndarray | None = None  # [n] int64: classes known to be, or not to be, in the image (Open Images)
 
 
 @dataclass(slots=True)

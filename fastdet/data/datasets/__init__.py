@@ -11,6 +11,7 @@ from .coco_like import (
     Objects365V2Dataset,
 )
 from .names import COCO_CLASSES, VOC_CLASSES
+from .openimages import OpenImagesChallengeDataset, OpenImagesDataset
 from .voc import VOCDataset, WIDERFaceDataset
 from .wrappers import ClassBalancedDataset, ConcatDataset, MultiImageMixDataset, RepeatDataset
 
@@ -28,6 +29,8 @@ __all__ = [
     "MultiImageMixDataset",
     "Objects365V1Dataset",
     "Objects365V2Dataset",
+    "OpenImagesChallengeDataset",
+    "OpenImagesDataset",
     "RecordDataset",
     "RepeatDataset",
     "VOCDataset",

@@ -66,6 +66,8 @@ class AnnotationTable:
         self.segments = SegmentColumn() if with_segments else None
         self.semantic_paths: Sequence[str] | None = None
         self.proposals: Sequence[np.ndarray] | None = None
+        self.group_of: np.ndarray | None = None
+        self.verified: Sequence[np.ndarray] | None = None
         self._sizes = array("q")
         self._first_box = array("q", [0])
         self._boxes = array("f")
@@ -130,6 +132,8 @@ class AnnotationTable:
             self.boxes[first:last], self.labels[first:last], self.ignore[first:last], segments,
             None if self.semantic_paths is None else self.semantic_paths[row],
             None if self.proposals is None else self.proposals[row],
+            None if self.group_of is None else self.group_of[first:last],
+            None if self.verified is None else self.verified[row],
         )  # fmt: skip
 
 
