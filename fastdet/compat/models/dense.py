@@ -196,8 +196,8 @@ def anchors(node: Any) -> tuple[Spec, int]:
     Raises:
         UnsupportedConfig: another generator.
     """
-    expect(node, "anchor_generator", "AnchorGenerator")
-    section = Section(node, "AnchorGenerator")
+    expect(node, "anchor_generator", "AnchorGenerator", "LegacyAnchorGenerator")
+    section = Section(node, name_of(node))
     section.take("type")
     values = options(section, ANCHORS)
     section.only("use_box_type", False)
@@ -205,9 +205,11 @@ def anchors(node: Any) -> tuple[Spec, int]:
     scales = values.get("scales_per_octave") if "scales" not in values else len(values["scales"])
     if not scales or "ratios" not in values:
         raise ConfigError(
-            f"AnchorGenerator needs strides, ratios, and scales or octave_base_scale with scales_per_octave"
+            f"{section.name} needs strides, ratios, and scales or octave_base_scale with scales_per_octave"
             f"{at(section.place())}"
         )
+    if section.name == "LegacyAnchorGenerator":
+        values["legacy"] = True
     return spec("AnchorGenerator", values, node), scales * len(values["ratios"])
 
 
@@ -217,11 +219,12 @@ def uses_sigmoid(head: Mapping[str, Any]) -> bool:
     return bool(loss.get("use_sigmoid", name_of(loss) == "FocalLoss"))
 
 
-def expect(node: Any, role: str, name: str) -> None:
-    """Raises UnsupportedConfig unless the node's type is the one that fastdet runs in this role."""
+def expect(node: Any, role: str, *names: str) -> None:
+    """Raises UnsupportedConfig unless the node's type is one that fastdet runs in this role."""
     if not isinstance(node, Mapping):
         raise ConfigError(f"{role} must be a dict with a type, not {node!r}")
-    if name_of(node) != name:
+    if name_of(node) not in names:
         raise UnsupportedConfig(
-            f"{role} {name_of(node)!r} is not supported{at(place_of(node, 'type'))}\n  supported here: {name}"
+            f"{role} {name_of(node)!r} is not supported{at(place_of(node, 'type'))}\n"
+            f"  supported here: {', '.join(names)}"
         )

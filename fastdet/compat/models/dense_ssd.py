@@ -70,8 +70,8 @@ def translate_ssd(model: Section) -> Translated:
 
 def _anchors(node: Any) -> tuple[Spec, tuple[int, ...]]:
     """The generator's Spec and the anchors a cell of each level."""
-    expect(node, "anchor_generator", "SSDAnchorGenerator")
-    section = Section(node, "SSDAnchorGenerator")
+    expect(node, "anchor_generator", "SSDAnchorGenerator", "LegacySSDAnchorGenerator")
+    section = Section(node, name_of(node))
     section.take("type")
     values = {key: section.take(key, default) for key, default in ANCHORS.items()}
     section.skip("scale_major")  # anchors have one order here
@@ -81,6 +81,8 @@ def _anchors(node: Any) -> tuple[Spec, tuple[int, ...]]:
         raise ConfigError(f"SSDAnchorGenerator needs min_sizes and max_sizes, or neither{at(section.place())}")
     if values["min_sizes"] is not None:
         del values["input_size"], values["basesize_ratio_range"]
+    if section.name == "LegacySSDAnchorGenerator":
+        values["legacy"] = True
     return spec("SSDAnchorGenerator", without(values, {"min_sizes": None, "max_sizes": None}), node), tuple(
         2 + 2 * len(ratios) for ratios in values["ratios"]
     )

@@ -4,6 +4,7 @@ from fastdet.models.coders.cell import CellBBoxCoder
 from fastdet.models.coders.delta_xywh import DeltaXYWHBBoxCoder
 from fastdet.models.coders.distance import DistancePointBBoxCoder, DistributionBBoxCoder
 from fastdet.models.coders.exponential import ExponentialBBoxCoder
+from fastdet.models.coders.legacy import LegacyDeltaXYWHBBoxCoder
 
 __all__ = [
     "CellBBoxCoder",
@@ -11,4 +12,5 @@ __all__ = [
     "DistancePointBBoxCoder",
     "DistributionBBoxCoder",
     "ExponentialBBoxCoder",
+    "LegacyDeltaXYWHBBoxCoder",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdet import ops
+from fastdet.models.priors.anchors import with_last_pixel_inside
 from fastdet.registry import PRIORS
 
 # First sizes in percent of the input, by input size and smallest ratio: the releases of SSD set them apart.
@@ -28,6 +29,7 @@ class SSDAnchorGenerator(nn.Module):
         min_sizes, max_sizes: pixels of each level; None: from the next three.
         input_size: 300 or 512 pixels.
         basesize_ratio_range: smallest and largest size as shares of the input, for the levels but the first.
+        legacy: as AnchorGenerator's.
 
     Raises:
         ValueError: lists of different lengths; sizes that are neither given nor known.
@@ -42,6 +44,7 @@ class SSDAnchorGenerator(nn.Module):
         max_sizes: Sequence[float] | None = None,
         input_size: int = 300,
         basesize_ratio_range: tuple[float, float] = (0.15, 0.9),
+        legacy: bool = False,
     ) -> None:
         super().__init__()
         if min_sizes is None or max_sizes is None:
@@ -51,7 +54,7 @@ class SSDAnchorGenerator(nn.Module):
             raise ValueError(f"SSDAnchorGenerator needs one entry of every list for each level, not {sorted(lengths)}")
         self.strides = tuple((s, s) for s in strides)
         levels = zip(strides, ratios, min_sizes, max_sizes, strict=True)
-        bases = [_base_anchors(*level) for level in levels]
+        bases = [_base_anchors(*level, legacy=legacy) for level in levels]
         self.cell_priors = tuple(len(base) for base in bases)
         self.register_buffer("base_anchors", torch.cat(bases), persistent=False)  # [sum of A, 4]
 
@@ -91,7 +94,7 @@ def _known_sizes(input_size: int, ratio_range: tuple[float, float], num_levels: 
     return min_sizes, max_sizes
 
 
-def _base_anchors(stride: float, ratios: Sequence[float], min_size: float, max_size: float) -> Tensor:
+def _base_anchors(stride: float, ratios: Sequence[float], min_size: float, max_size: float, *, legacy: bool) -> Tensor:
     """Anchors [A, 4] of cell (0, 0)."""
     # made on the CPU even under another default device: values must be real for what follows
     shapes = torch.tensor(
@@ -100,7 +103,8 @@ def _base_anchors(stride: float, ratios: Sequence[float], min_size: float, max_s
     scales = torch.ones(len(shapes), device="cpu")
     scales[1] = math.sqrt(max_size / min_size)
     widths, heights = min_size * scales * (1 / shapes), min_size * scales * shapes
-    center = stride / 2
-    return torch.stack(
+    center = (stride - legacy) / 2
+    anchors = torch.stack(
         (center - 0.5 * widths, center - 0.5 * heights, center + 0.5 * widths, center + 0.5 * heights), dim=-1
     )
+    return with_last_pixel_inside(anchors) if legacy else anchors

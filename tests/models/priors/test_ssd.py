@@ -55,3 +55,8 @@ def test_sizes_that_nobody_set_must_be_given() -> None:
         SSDAnchorGenerator([4], [[2]], min_sizes=[4, 8], max_sizes=[8])
     with pytest.raises(ValueError, match="2 strides for 1 level"):
         SSDAnchorGenerator([4, 8], [[2], [2]], min_sizes=[4, 8], max_sizes=[8, 16])([(1, 1)])
+
+
+def test_legacy_anchors_include_their_last_pixel() -> None:
+    """The first square has 21 pixels around 3.5: -6.5 to 13.5, rounded to even."""
+    assert SSDAnchorGenerator(STRIDES, RATIOS, legacy=True).base_anchors[0].tolist() == [-6, -6, 14, 14]
