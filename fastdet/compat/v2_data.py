@@ -63,9 +63,9 @@ def _loader(node: ConfigDict | None, split: str) -> ConfigDict:
         result.put("sampler", sampler, section.place("shuffle"))
     balanced = section.take("class_aware_sampler")
     if balanced is not None:
-        result.put(
-            "sampler", derived(node, "class_aware_sampler", type="ClassAwareSampler", _delete_=True, **balanced), None
-        )
+        sampler = derived(node, "class_aware_sampler", type="ClassAwareSampler", _delete_=True, **balanced)
+        result.put("sampler", sampler, None)
+        result.put("batch_sampler", None, None)  # it does not group by orientation in 2.x
     section.finish("samples_per_gpu", "workers_per_gpu", "drop_last", "shuffle")
     return result
 

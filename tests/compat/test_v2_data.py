@@ -113,7 +113,7 @@ def test_classes_can_take_turns() -> None:
     config["data"]["train_dataloader"] = {"class_aware_sampler": {"num_sample_class": 2}}
     found = old_experiment(**config).data.train
     assert found is not None
-    assert (found.shuffle, found.images_per_class) == (True, 2)
+    assert (found.shuffle, found.images_per_class, found.group_by_aspect_ratio) == (True, 2, False)
 
 
 def test_the_rescaling_of_semantic_maps_moves_into_the_head() -> None:
