@@ -90,7 +90,8 @@ def build_detector(experiment: Experiment, *, load_pretrained: bool = False) -> 
     detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if load_pretrained:
         for source in experiment.weights:
-            content = load_checkpoint(source.checkpoint, asked_by=f"model.{source.module}.init_cfg")
+            asked_by = ".".join(filter(None, ("model", source.module, "init_cfg")))
+            content = load_checkpoint(source.checkpoint, asked_by=asked_by)
             load_into(detector.get_submodule(source.module), content, prefix=source.prefix, strict=False)
     return detector
 
