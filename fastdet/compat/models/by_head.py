@@ -14,6 +14,7 @@ from fastdet.compat.models.dense import (
     translate_rpn,
 )
 from fastdet.compat.models.guided import translate_ga_retinanet, translate_guided_rpn
+from fastdet.compat.models.sabl import translate_sabl_retinanet
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
 from fastdet.utils.errors import ConfigError, UnsupportedConfig
@@ -25,6 +26,7 @@ FIRST_STAGES: dict[str, FirstStage] = {"GARPNHead": translate_guided_rpn, "RPNHe
 RETINAS: dict[str, Callable[[Section], Translated]] = {
     "GARetinaHead": translate_ga_retinanet,
     "RetinaHead": translate_retinanet,
+    "SABLRetinaHead": translate_sabl_retinanet,
 }
 
 

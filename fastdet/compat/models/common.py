@@ -51,6 +51,14 @@ CODERS: dict[str, dict[str, Any]] = {
         "ctr_clamp": 32,
     },
     "DistancePointBBoxCoder": {"clip_border": True},
+    "BucketingBBoxCoder": {
+        "num_buckets": None,
+        "scale_factor": None,
+        "offset_topk": 2,
+        "offset_upperbound": 1.0,
+        "cls_ignore_neighbor": True,
+        "clip_border": True,
+    },
     "LegacyDeltaXYWHBBoxCoder": {
         "target_means": (0.0, 0.0, 0.0, 0.0),
         "target_stds": (1.0, 1.0, 1.0, 1.0),
@@ -92,6 +100,7 @@ IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
     "SeesawLoss": {"use_sigmoid": (False,), "return_dict": (True,)},
     "DeltaXYWHBBoxCoder": {"use_box_type": (False,)},
     "DistancePointBBoxCoder": {"use_box_type": (False,)},
+    "BucketingBBoxCoder": {"use_box_type": (False,)},
     "LegacyDeltaXYWHBBoxCoder": {"use_box_type": (False,)},
 }
 

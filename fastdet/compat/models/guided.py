@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastdet.compat.dialect import Section, at, name_of, spec
+from fastdet.compat.dialect import Section, at, spec
 from fastdet.compat.models.common import (
-    ASSIGNERS,
     CLASS_LOSSES,
     CODERS,
     SAMPLERS,
@@ -24,6 +23,7 @@ from fastdet.compat.models.dense import (
     single_stage,
     uses_sigmoid,
 )
+from fastdet.compat.models.sabl import approximate_assigner
 from fastdet.config.configdict import ConfigDict
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
@@ -126,12 +126,7 @@ def _stage(head: Section, train: Any, test: Any, *, proposals: bool) -> dict[str
 
 def _training(section: Section, losses: Mapping[str, Any], scale: float, proposals: bool) -> dict[str, Any]:
     """Assigner, sampler and criterion of the guide."""
-    node = ConfigDict(section.take("ga_assigner") or {})
-    if name_of(node) != "ApproxMaxIoUAssigner":
-        raise section.unsupported(
-            f"ga_assigner {name_of(node)!r} is not supported", "use ApproxMaxIoUAssigner", "ga_assigner"
-        )
-    node.put("type", "MaxIoUAssigner", node.place("type"))  # the guide gives it the approximations
+    assigner = approximate_assigner(section, "ga_assigner")
     criterion = dict(losses) | {"anchor_scale": scale}
     for key in ("center_ratio", "ignore_ratio"):
         criterion[key] = section.number(key)
@@ -140,7 +135,7 @@ def _training(section: Section, losses: Mapping[str, Any], scale: float, proposa
     if proposals:
         criterion["prefix"] = "anchor_"
     return {
-        "assigner": part(node, ASSIGNERS, "ga_assigner"),
+        "assigner": assigner,
         "sampler": part(section.take("ga_sampler") or {"type": "PseudoSampler"}, SAMPLERS, "ga_sampler"),
         "criterion": spec("GuideCriterion", criterion, section.node),
     }

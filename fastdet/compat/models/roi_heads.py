@@ -159,12 +159,32 @@ def bbox_head(section: Section) -> Spec:
         values = fixed | options(section, BBOX_HEAD | free)
         if free:
             values |= layer_factories(section)
-    for predictor in ("reg_predictor_cfg", "cls_predictor_cfg"):
-        section.only(predictor, {"type": "Linear"})
+    for key in ("cls_predictor_cfg", "reg_predictor_cfg"):
+        made = predictor(section, key, "Linear", "NormedLinear")
+        if made is not None and name != "ConvFCBBoxHead":
+            raise section.unsupported(f"{key} is not supported here", "leave it out", key)
+        values |= {} if made is None else {key.removesuffix("_cfg"): made}
     section.only("with_cls", True)
     section.only("with_reg", True)
     section.only("predict_box_type", "hbox")
     return spec(name, values, section.node)
+
+
+def predictor(section: Section, key: str, plain: str, normed: str) -> Spec | None:
+    """The Spec of a last layer; None for the plain kind.
+
+    Raises:
+        UnsupportedConfig: another kind, or a kernel's norm over its cells.
+    """
+    node = section.take(key)
+    if node is None or name_of(node) == plain:
+        return None
+    layer = part_section(node, key, plain, normed)
+    values = options(layer, {"tempearture": 20, "power": 1.0, "eps": 1e-6})
+    layer.only("norm_over_kernel", False)
+    layer.only("bias", True)
+    layer.finish()
+    return spec(normed, values, node)
 
 
 def mask_head(section: Section) -> Spec:
@@ -173,7 +193,8 @@ def mask_head(section: Section) -> Spec:
         values["with_conv_res"] = True
     values |= layer_factories(section)
     section.skip("roi_feat_size")  # the extractor says it
-    section.only("predictor_cfg", {"type": "Conv"})
+    made = predictor(section, "predictor_cfg", "Conv", "NormedConv2d")
+    values |= {} if made is None else {"predictor": made}
     upsample = Section(section.take("upsample_cfg", {"type": "deconv", "scale_factor": 2}), "upsample_cfg")
     upsample.only("type", "deconv", "nearest", "bilinear", None)
     method, scale = upsample.node.get("type"), upsample.whole("scale_factor")

@@ -14,20 +14,19 @@ ROI_SAMPLERS = SAMPLERS | {
 ROI_CODER = {"type": "DeltaXYWHBBoxCoder", "target_stds": (0.1, 0.1, 0.2, 0.2)}
 
 
-def criterion(section: Section) -> dict[str, Any]:
-    """The RoICriterion's arguments of a box head."""
+def criterion(section: Section) -> Spec:
+    """The RoICriterion of a box head."""
     cls_loss = section.take("loss_cls", {"type": "CrossEntropyLoss"})
     box_loss = section.take("loss_bbox", {"type": "SmoothL1Loss", "beta": 1.0})
     found: dict[str, Any] = {
         "loss_cls": part(cls_loss, CLASS_LOSSES, "loss_cls"),
         "loss_bbox": part(box_loss, CLASS_LOSSES, "loss_bbox"),
     }
-    return found | ({"reg_decoded_bbox": True} if section.flag("reg_decoded_bbox") else {})
+    decoded = {"reg_decoded_bbox": True} if section.flag("reg_decoded_bbox") else {}
+    return spec("RoICriterion", found | decoded, section.node)
 
 
-def training(
-    node: Any, criterion: dict[str, Any], loss_mask: Spec | None, loss_iou: Spec | None = None
-) -> dict[str, Any]:
+def training(node: Any, criterion: Spec, loss_mask: Spec | None, loss_iou: Spec | None = None) -> dict[str, Any]:
     """The stage's parts that `train_cfg.rcnn` describes; none without it."""
     if node is None:
         return {}
@@ -35,11 +34,11 @@ def training(
     sampler = _sampler(section)
     pos_weight = section.number("pos_weight", -1)
     if pos_weight > 0:
-        criterion = criterion | {"pos_weight": pos_weight}
+        criterion = criterion.replace(pos_weight=pos_weight)
     stage = {
         "assigner": part(section.take("assigner"), ASSIGNERS, "assigner"),
         "sampler": sampler,
-        "criterion": spec("RoICriterion", criterion, node),
+        "criterion": criterion,
     }
     mask_size = section.whole("mask_size")
     threshold = section.number("mask_thr_binary", 0.5)  # of a mask's score
@@ -72,8 +71,13 @@ def _sampler(section: Section) -> Spec:
     return sampler
 
 
-def testing(node: Any) -> dict[str, Any]:
-    """The stage's parts that `test_cfg.rcnn` describes."""
+def has_objectness(criterion: Spec) -> bool:
+    """Whether the class loss of a box head wants scores of object and background beside those of the classes."""
+    return bool(criterion.args["loss_cls"].type == "SeesawLoss")
+
+
+def testing(node: Any, criterion: Spec) -> dict[str, Any]:
+    """The stage's parts that `test_cfg.rcnn` describes, for a box head with that criterion."""
     if node is None:
         raise ConfigError("the model needs test_cfg.rcnn: it says how predictions become detections")
     section = Section(node, "test_cfg.rcnn")
@@ -92,5 +96,7 @@ def testing(node: Any) -> dict[str, Any]:
     nms.finish()
     threshold = section.number("mask_thr_binary", 0.5)
     section.finish()
+    if has_objectness(criterion):
+        values["objectness"] = True
     stage: dict[str, Any] = {"postprocess": spec("RoIPostprocess", values, node)}
     return stage | ({} if threshold == 0.5 else {"mask_thr_binary": threshold})

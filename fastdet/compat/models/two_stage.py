@@ -20,11 +20,13 @@ from fastdet.compat.models.roi_heads import (
     semantic_head,
     shared_head,
 )
-from fastdet.compat.models.roi_stage import ROI_CODER, criterion, testing, training
+from fastdet.compat.models.roi_stage import ROI_CODER, criterion, has_objectness, testing, training
+from fastdet.compat.models.sabl import sabl_box_head
 from fastdet.registry import Spec
 from fastdet.utils.errors import ConfigError
 
 DEFAULT_MASK_LOSS = {"type": "CrossEntropyLoss", "use_mask": True}
+BOX_HEADS = (*BBOX_HEADS, "SABLHead")
 RoITranslation = tuple[Spec, Spec, Weights]
 """Head, stage and weights of a second stage."""
 
@@ -89,7 +91,7 @@ def translate_roi(node: Any, train: Any, test: Any) -> RoITranslation:
 def _standard(section: Section, train: Any, test: Any) -> RoITranslation:
     weights = initial_weights(section, "roi_head")
     double = section.name == "DoubleHeadRoIHead"
-    box = part_section(section.take("bbox_head"), "bbox_head", *(("DoubleConvFCBBoxHead",) if double else BBOX_HEADS))
+    box = part_section(section.take("bbox_head"), "bbox_head", *(("DoubleConvFCBBoxHead",) if double else BOX_HEADS))
     head: dict[str, Any] = {
         "bbox_roi_extractor": extractor(section.take("bbox_roi_extractor"), "bbox_roi_extractor"),
     }
@@ -116,7 +118,7 @@ def _standard(section: Section, train: Any, test: Any) -> RoITranslation:
         head["mask_iou_head"], loss_iou, iou_weights = mask_iou_head(section.take("mask_iou_head"))
         weights += iou_weights
     section.finish()
-    stage = {"coder": coder, **testing(test), **training(train, losses, loss_mask, loss_iou)}
+    stage = {"coder": coder, **testing(test, losses), **training(train, losses, loss_mask, loss_iou)}
     return spec("StandardRoIHead", head, section.node), spec("RoIStage", stage, section.node), weights
 
 
@@ -157,7 +159,7 @@ def _steps(
     poolings = _of_each_step(section, "bbox_roi_extractor", count)
     head: dict[str, Any] = {"bbox_roi_extractors": tuple(extractor(n, "bbox_roi_extractor") for n in poolings)}
     translated = [
-        _box(part_section(n, "bbox_head", *BBOX_HEADS), f"roi_head.bbox_head.{i}") for i, n in enumerate(boxes)
+        _box(part_section(n, "bbox_head", *BOX_HEADS), f"roi_head.bbox_head.{i}") for i, n in enumerate(boxes)
     ]
     head["bbox_heads"] = tuple(one[0] for one in translated)
     weights += tuple(w for one in translated for w in one[3])
@@ -175,9 +177,8 @@ def _steps(
             head["mask_roi_extractors"] = tuple(extractor(n, "mask_roi_extractor") for n in poolings)
     section.skip("mask_head", "mask_roi_extractor")
     trains = [None] * count if train is None else _list(train, count, "train_cfg.rcnn", section)
-    prediction = testing(test)
     steps = tuple(
-        spec("RoIStage", {"coder": one[2], **prediction, **training(t, one[1], loss)}, section.node)
+        spec("RoIStage", {"coder": one[2], **testing(test, one[1]), **training(t, one[1], loss)}, section.node)
         for one, t, loss in zip(translated, trains, losses_mask, strict=True)
     )
     factors = section.take("stage_loss_weights")
@@ -199,10 +200,18 @@ def _list(node: Any, count: int, name: str, section: Section) -> list[Any]:
     return list(node)
 
 
-def _box(section: Section, module: str) -> tuple[Spec, dict[str, Any], Spec, Weights]:
-    """Head, criterion's arguments, coder and weights of a box head."""
-    head = bbox_head(section)
-    losses, coder = criterion(section), part(section.take("bbox_coder", ROI_CODER), CODERS, "bbox_coder")
+def _box(section: Section, module: str) -> tuple[Spec, Spec, Spec, Weights]:
+    """Head, criterion, coder and weights of a box head."""
+    if section.name == "SABLHead":
+        head, losses, coder = sabl_box_head(section)
+    else:
+        head = bbox_head(section)
+        losses, coder = criterion(section), part(section.take("bbox_coder", ROI_CODER), CODERS, "bbox_coder")
+    if has_objectness(losses):
+        wanted, found = losses.args["loss_cls"].args.get("num_classes", 1203), head.args.get("num_classes", 80)
+        if wanted != found:
+            raise ConfigError(f"{section.name} has {found} classes and its SeesawLoss {wanted}{at(section.place())}")
+        head = head.replace(objectness=True)
     weights = initial_weights(section, module)
     section.finish()
     return head, losses, coder, weights

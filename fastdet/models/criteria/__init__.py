@@ -1,6 +1,7 @@
 """Criteria: losses of predictions whose objects are known."""
 
 from fastdet.models.criteria.anchor import AnchorCriterion
+from fastdet.models.criteria.bucket import BucketAnchorCriterion, BucketRoICriterion
 from fastdet.models.criteria.centerness import CenternessCriterion
 from fastdet.models.criteria.distribution import DistributionCriterion
 from fastdet.models.criteria.guide import GuideCriterion
@@ -16,6 +17,8 @@ from fastdet.models.criteria.varifocal import VarifocalCriterion
 
 __all__ = [
     "AnchorCriterion",
+    "BucketAnchorCriterion",
+    "BucketRoICriterion",
     "CenternessCriterion",
     "DistributionCriterion",
     "GuideCriterion",

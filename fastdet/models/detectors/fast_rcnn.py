@@ -6,6 +6,7 @@ Letters: B images, K proposals, H and W pixels.
 import torch
 from torch import Tensor, nn
 
+from fastdet.models.detectors.loss_state import keep_loss_state
 from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.preprocess import Preprocess
 from fastdet.models.stages.roi import RoIStage
@@ -42,6 +43,7 @@ class FastRCNN(nn.Module):
         self.neck = neck
         self.roi_head = roi_head
         self.roi = roi
+        keep_loss_state(roi_head, roi)
 
     @property
     def mask_threshold(self) -> float:

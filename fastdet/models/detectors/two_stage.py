@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fastdet.models.detectors.loss_state import keep_loss_state
 from fastdet.models.heads.bbox import BBoxOutput
 from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.preprocess import Preprocess
@@ -61,6 +62,7 @@ class TwoStageDetector(nn.Module):
         self.rpn = rpn
         self.roi_head = roi_head
         self.roi = roi
+        keep_loss_state(roi_head, roi)
 
     @property
     def mask_threshold(self) -> float:

@@ -12,6 +12,7 @@ from fastdet.models.heads.reppoints import RepPointsHead
 from fastdet.models.heads.res_layer import ResLayer
 from fastdet.models.heads.retina import RetinaHead
 from fastdet.models.heads.rpn import RPNHead
+from fastdet.models.heads.sabl import SABLHead, SABLRetinaHead
 from fastdet.models.heads.ssd import SSDHead
 from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.heads.tower import TowerHead
@@ -32,6 +33,8 @@ __all__ = [
     "RepPointsHead",
     "ResLayer",
     "RetinaHead",
+    "SABLHead",
+    "SABLRetinaHead",
     "SSDHead",
     "StandardRoIHead",
     "TowerHead",

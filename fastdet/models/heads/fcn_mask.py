@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastdet.models.layers import ConvFactory, ConvModule, NormFactory
 from fastdet.models.layers.masked_norm import conv_valid
+from fastdet.models.layers.normed import LinearFactory
 from fastdet.registry import HEADS
 
 
@@ -26,6 +27,7 @@ class FCNMaskHead(nn.Module):
         scale_factor: by how much the upsampling enlarges the square.
         with_conv_res: a 1x1 convolution takes in what another mask head's convolutions found (Hybrid Task Cascade).
         conv, norm: factories of the convolutions' layers; without norm they have a bias.
+        predictor: factory of the last 1x1 convolution; None for torch's own.
 
     Raises:
         ValueError: an unknown `upsample`.
@@ -45,6 +47,7 @@ class FCNMaskHead(nn.Module):
         with_conv_res: bool = False,
         conv: ConvFactory | None = None,
         norm: NormFactory | None = None,
+        predictor: LinearFactory | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -75,7 +78,8 @@ class FCNMaskHead(nn.Module):
             self.upsample = nn.Upsample(scale_factor=scale_factor, mode=upsample, align_corners=corners)
         else:
             raise ValueError(f"upsample must be 'deconv', 'nearest', 'bilinear' or None, not {upsample!r}")
-        self.conv_logits = nn.Conv2d(width, 1 if class_agnostic else num_classes, 1)
+        channels = 1 if class_agnostic else num_classes
+        self.conv_logits = nn.Conv2d(width, channels, 1) if predictor is None else predictor(width, channels)
         self.init_weights()
 
     def init_weights(self) -> None:

@@ -9,6 +9,7 @@ from fastdet.models.losses.harmonised import GHMC, GHMR
 from fastdet.models.losses.iou import OverlapLoss, bounded_iou_loss, ciou_loss, diou_loss, giou_loss, iou_loss
 from fastdet.models.losses.mse import MSELoss
 from fastdet.models.losses.reduction import reduce_loss
+from fastdet.models.losses.seesaw import SeesawLoss
 from fastdet.models.losses.smooth_l1 import L1Loss, SmoothL1Loss
 from fastdet.models.losses.varifocal import VarifocalLoss
 
@@ -24,6 +25,7 @@ __all__ = [
     "MaskLoss",
     "OverlapLoss",
     "QualityFocalLoss",
+    "SeesawLoss",
     "SigmoidLoss",
     "SmoothL1Loss",
     "SoftmaxLoss",

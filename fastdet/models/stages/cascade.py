@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.coders import RoICoder
 from fastdet.models.criteria.roi import of_class
 from fastdet.models.criteria.semantic import SemanticCriterion
 from fastdet.models.heads.bbox import BBoxOutput
@@ -99,7 +99,7 @@ class CascadeStage(nn.Module):
             output = run(sampled.boxes, sampled.selection.valid)
             named = step.bbox_losses(output, sampled, targets)
             if index + 1 < len(steps) or self.interleaved:
-                boxes = _refined(output, sampled, step.coder, targets, sizes)
+                boxes = _refined(output, sampled, step, targets, sizes)
                 valid = sampled.selection.valid & ~sampled.is_object
             if head.with_masks:
                 if self.interleaved:
@@ -140,7 +140,7 @@ class CascadeStage(nn.Module):
         output = head(seen, boxes, valid, step=0)
         logits = [output.logits]
         for index, before in enumerate(self._steps()[:-1], start=1):
-            boxes = _moved(boxes, output.deltas, _likeliest(output), before.coder, sizes)
+            boxes = _moved(boxes, output.deltas, _likeliest(output, before), before.coder, sizes)
             output = head(seen, boxes, valid, step=index)
             logits.append(output.logits)
         return boxes, BBoxOutput(torch.stack(logits).mean(dim=0), output.deltas)
@@ -150,21 +150,19 @@ class CascadeStage(nn.Module):
 
 
 @torch.no_grad()
-def _refined(
-    output: BBoxOutput, sampled: SampledRoIs, coder: DeltaXYWHBBoxCoder, targets: Targets, sizes: Tensor
-) -> Tensor:
+def _refined(output: BBoxOutput, sampled: SampledRoIs, step: RoIStage, targets: Targets, sizes: Tensor) -> Tensor:
     """Sampled RoIs [B, S, 4], moved by the deltas of their object's class, or of the likeliest one."""
     labels = targets.labels.gather(1, sampled.selection.gt_index)
-    classes = torch.where(sampled.selection.positive, labels, _likeliest(output))
-    return _moved(sampled.boxes, output.deltas, classes, coder, sizes)
+    classes = torch.where(sampled.selection.positive, labels, _likeliest(output, step))
+    return _moved(sampled.boxes, output.deltas, classes, step.coder, sizes)
 
 
-def _likeliest(output: BBoxOutput) -> Tensor:
+def _likeliest(output: BBoxOutput, step: RoIStage) -> Tensor:
     """The class [B, S] with the highest score, the background aside."""
-    return output.logits[..., :-1].argmax(dim=-1)
+    return step.postprocess.class_logits(output.logits).argmax(dim=-1)
 
 
-def _moved(boxes: Tensor, deltas: Tensor, classes: Tensor, coder: DeltaXYWHBBoxCoder, sizes: Tensor) -> Tensor:
-    """Boxes [B, S, 4] moved by the deltas [B, S, C * 4] or [B, S, 4] of the given classes [B, S]."""
+def _moved(boxes: Tensor, deltas: Tensor, classes: Tensor, coder: RoICoder, sizes: Tensor) -> Tensor:
+    """Boxes [B, S, 4] moved by the deltas [B, S, C * D] or [B, S, D] of the given classes [B, S]."""
     with torch.autocast(boxes.device.type, enabled=False):
-        return coder.decode(boxes, of_class(deltas.unflatten(-1, (-1, 4)), classes), sizes)
+        return coder.decode(boxes, of_class(deltas.unflatten(-1, (-1, coder.width)), classes), sizes)

@@ -13,7 +13,7 @@ from fastdet.models.heads.guided_anchor import GuidedOutput
 from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
 from fastdet.models.priors import AnchorGenerator
 from fastdet.models.samplers import PseudoSampler, RandomSampler
-from fastdet.models.stages.dense import within
+from fastdet.models.stages.dense import usable, within
 from fastdet.registry import STAGES
 from fastdet.structures import DenseOutput, Detections, Targets
 
@@ -72,9 +72,7 @@ class AnchorGuide(nn.Module):
 
     def candidates(self, guide: DenseOutput, sizes: Tensor, padded_sizes: Tensor) -> Tensor:
         """The cells that take part in training, by images' sizes [B, 2] without and with padding: bool [B, P]."""
-        valid = self.approximations.valid(guide.level_sizes, padded_sizes)
-        if self.allowed_border >= 0:
-            valid = valid & within(self.approximations(guide.level_sizes), sizes, self.allowed_border)
+        valid = usable(self.approximations, guide.level_sizes, sizes, padded_sizes, self.allowed_border)
         return valid.unflatten(1, (-1, self.approximations.num_anchors)).any(-1)
 
     def loss(

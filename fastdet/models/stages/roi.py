@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fastdet.models.assigners import IGNORE, Assignment, MaxIoUAssigner
-from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.coders import RoICoder
 from fastdet.models.criteria.mask_iou import MaskIoUCriterion
-from fastdet.models.criteria.roi import MaskCriterion, RoICriterion, of_class
+from fastdet.models.criteria.roi import MaskCriterion, SampledCriterion, of_class
 from fastdet.models.heads.bbox import BBoxOutput
 from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.postprocess.roi import RoIPostprocess
@@ -55,12 +55,12 @@ class RoIStage(nn.Module):
 
     def __init__(
         self,
-        coder: DeltaXYWHBBoxCoder,
+        coder: RoICoder,
         postprocess: RoIPostprocess,
         *,
         assigner: MaxIoUAssigner | None = None,
         sampler: RandomSampler | CombinedSampler | OHEMSampler | None = None,
-        criterion: RoICriterion | None = None,
+        criterion: SampledCriterion | None = None,
         mask_criterion: MaskCriterion | None = None,
         mask_iou_criterion: MaskIoUCriterion | None = None,
         mask_thr_binary: float = 0.5,

@@ -1,4 +1,4 @@
-"""Guided anchoring with a ResNet-50, as the model part of a config in 3.x form."""
+"""Guided anchoring and side-aware boundary localization, as the model part of a config in 3.x form."""
 
 from typing import Any
 
@@ -90,4 +90,31 @@ def ga_retinanet() -> Model:
         loss_bbox=dict(type="SmoothL1Loss", beta=0.04, loss_weight=1.0),
     )
     model["train_cfg"] |= _guide_training(0.5, 0.4)
+    return model
+
+
+def sabl_retinanet() -> Model:
+    """RetinaNet whose boxes are described by buckets; the squares and approximations are those of guided anchors."""
+    model = retinanet_r18()
+    head = model["bbox_head"]
+    model["bbox_head"] = dict(
+        type="SABLRetinaHead",
+        num_classes=80,
+        in_channels=256,
+        stacked_convs=4,
+        feat_channels=256,
+        **_generators(4, [8, 16, 32, 64, 128]),
+        bbox_coder=dict(type="BucketingBBoxCoder", num_buckets=14, scale_factor=3.0),
+        loss_cls=head["loss_cls"],
+        loss_bbox_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.5),
+        loss_bbox_reg=dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.5),
+    )
+    model["train_cfg"] = dict(
+        assigner=dict(
+            type="ApproxMaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0.0, ignore_iof_thr=-1
+        ),
+        allowed_border=-1,
+        pos_weight=-1,
+        debug=False,
+    )
     return model

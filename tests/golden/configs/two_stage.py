@@ -207,6 +207,52 @@ def mask_scoring_rcnn(depth: int, in_channels: list[int]) -> Model:
     return model
 
 
+def seesaw_cascade(depth: int, in_channels: list[int]) -> Model:
+    """Cascade Mask R-CNN for a long tail of classes: seesaw loss, and predictors that compare directions."""
+    model = cascade_mask_rcnn(depth, in_channels)
+    roi = model["roi_head"]
+    loss = dict(type="SeesawLoss", p=0.8, q=2.0, num_classes=80, loss_weight=1.0)
+    normed = dict(type="NormedLinear", tempearture=20)
+    roi["bbox_head"] = [box | dict(cls_predictor_cfg=normed, loss_cls=loss) for box in roi["bbox_head"]]
+    roi["mask_head"]["predictor_cfg"] = dict(type="NormedConv2d", tempearture=20)
+    return model
+
+
+def sabl_cascade(depth: int, in_channels: list[int]) -> Model:
+    """Cascade R-CNN whose boxes are described by buckets."""
+    model = cascade_mask_rcnn(depth, in_channels)
+    roi = model["roi_head"]
+    for key in ("mask_head", "mask_roi_extractor"):
+        del roi[key]
+    roi["bbox_head"] = [
+        dict(
+            type="SABLHead",
+            num_classes=80,
+            cls_in_channels=256,
+            reg_in_channels=256,
+            roi_feat_size=7,
+            reg_feat_up_ratio=2,
+            reg_pre_kernel=3,
+            reg_post_kernel=3,
+            reg_pre_num=2,
+            reg_post_num=1,
+            cls_out_channels=1024,
+            reg_offset_out_channels=256,
+            reg_cls_out_channels=256,
+            num_cls_fcs=1,
+            num_reg_fcs=0,
+            reg_class_agnostic=True,
+            norm_cfg=None,
+            bbox_coder=dict(type="BucketingBBoxCoder", num_buckets=14, scale_factor=scale),
+            loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
+            loss_bbox_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
+            loss_bbox_reg=dict(type="SmoothL1Loss", beta=0.1, loss_weight=1.0),
+        )
+        for scale in (1.7, 1.5, 1.3)
+    ]
+    return model
+
+
 def caffe(model: Model) -> Model:
     """The model with a caffe-style ResNet: pixels in BGR without scaling, every batch norm frozen."""
     model["data_preprocessor"] |= dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
@@ -230,4 +276,6 @@ MODELS_18: dict[str, Model] = {
     "double_head": double_head(18, R18),
     "hybrid_task_cascade": hybrid_task_cascade(18, R18),
     "mask_scoring": mask_scoring_rcnn(18, R18),
+    "seesaw": seesaw_cascade(18, R18),
+    "sabl": sabl_cascade(18, R18),
 }

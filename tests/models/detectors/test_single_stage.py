@@ -34,6 +34,7 @@ FAMILIES = [
     pytest.param(yolox_on_resnet, id="yolox"),
     pytest.param(guided.ga_retinanet, id="ga retinanet"),
     pytest.param(guided.ga_rpn, id="ga rpn"),
+    pytest.param(guided.sabl_retinanet, id="sabl retinanet"),
 ]
 
 
