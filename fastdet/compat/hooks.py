@@ -16,6 +16,7 @@ BUILT_IN = {
     "IterTimerHook": "times are always logged",
     "RuntimeInfoHook": "the state is always in the checkpoint",
     "ParamSchedulerHook": "schedules always run",
+    "SetEpochInfoHook": "detectors that ask for the epoch are told it",
     "SyncNormHook": "all processes have the same running statistics always",
     "SyncBuffersHook": "all processes have the same running statistics always",
     "DistSamplerSeedHook": "every epoch is shuffled anew",
