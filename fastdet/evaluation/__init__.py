@@ -6,5 +6,11 @@ from fastdet.evaluation.metric import Metric
 from fastdet.evaluation.openimages import OpenImagesMetric
 from fastdet.evaluation.result_files import load_results, save_results
 from fastdet.evaluation.voc import VOCMetric
+from fastdet.registry import METRICS
 
 __all__ = ["CocoMetric", "LVISMetric", "Metric", "OpenImagesMetric", "VOCMetric", "load_results", "save_results"]
+
+METRICS.refuse(
+    "CityScapesMetric",
+    "use CocoMetric while training, and Cityscapes' own scripts on the masks that `fastdet test` writes",
+)

@@ -1,5 +1,7 @@
 """Datasets: what is in the annotation files, image by image."""
 
+from fastdet.registry import DATASETS
+
 from .base import Dataset, RecordDataset
 from .coco import CocoDataset
 from .coco_like import (
@@ -36,3 +38,7 @@ __all__ = [
     "VOCDataset",
     "WIDERFaceDataset",
 ]
+
+DATASETS.refuse(
+    "DSDLDetDataset", "DSDL's own package reads it: convert the set to COCO's format and name a CocoDataset"
+)

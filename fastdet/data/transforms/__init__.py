@@ -1,5 +1,7 @@
 """Transforms of samples, by MMDetection 3.x's names; importing this package registers them."""
 
+from fastdet.registry import TRANSFORMS
+
 from .affine import RandomAffine
 from .choice import RandomChoice
 from .color import Normalize, PhotoMetricDistortion, YOLOXHSVRandomAug
@@ -39,3 +41,10 @@ __all__ = [
     "Resize",
     "YOLOXHSVRandomAug",
 ]
+
+TRANSFORMS.refuse(
+    "InstaBoost", "it draws from the global random states, and its package is no longer maintained: leave it out"
+)
+TRANSFORMS.refuse(
+    "Albu", "albumentations is not wired: its random states are its own; register a transform that seeds it from `rng`"
+)
