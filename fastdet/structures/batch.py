@@ -49,6 +49,19 @@ class Targets(NamedTuple):
         slots = torch.arange(self.boxes.shape[1], device=self.boxes.device)
         return slots < self.count[:, None]
 
+    def repeated(self, copies: int) -> "Targets":
+        """The targets of the same images several times, one whole batch after the other."""
+
+        def again(value: Tensor) -> Tensor:
+            return value.repeat(copies, *[1] * (value.dim() - 1))
+
+        boxes, labels, count, ignore_boxes, ignore_count = map(again, self[:5])
+        masks = self.masks
+        if masks is not None:  # the pixels are shared
+            masks = MaskBuffer(masks.bits, again(masks.offsets), again(masks.windows))
+        semantic = None if self.semantic is None else again(self.semantic)
+        return Targets(boxes, labels, count, ignore_boxes, ignore_count, masks, semantic)
+
 
 class Proposals(NamedTuple):
     """Boxes that come with the images, for detectors without a first stage. Slots at and after the count hold zeros."""

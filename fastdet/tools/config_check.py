@@ -15,7 +15,7 @@ from fastdet.config.file import load_config
 from fastdet.config.schema import Experiment
 from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Registry, Spec, build
 from fastdet.tools.coverage import Outcome
-from fastdet.utils.errors import ConfigError, FastdetError, MissingConfig, UnsupportedConfig
+from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError, MissingConfig, UnsupportedConfig
 
 Shapes = Mapping[str, Sequence[int]]
 _LOADERS = ("data", "train_dataloader", "val_dataloader", "test_dataloader")
@@ -39,7 +39,7 @@ def check_config(path: Path, name: str, listed: Mapping[str, Any] | None = None)
                 return Outcome(config=name, status="no detector")
             experiment = to_experiment(config)
             own = _weights(experiment.model)
-        except UnsupportedConfig as problem:
+        except (UnsupportedConfig, EnvironmentProblem) as problem:
             return Outcome(config=name, status="unsupported", detail=str(problem))
         except MissingConfig as problem:
             return Outcome(config=name, status="unreadable", detail=str(problem))

@@ -12,6 +12,7 @@ from fastdet.compat.models.dense_refined import translate_reppoints, translate_v
 from fastdet.compat.models.dense_ssd import translate_single_stage
 from fastdet.compat.models.dense_yolox import translate_yolox
 from fastdet.compat.models.detectron2 import translate_detectron2
+from fastdet.compat.models.trident import translate_trident
 from fastdet.compat.models.two_stage import translate_fast_rcnn, translate_two_stage
 from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
 
@@ -31,6 +32,7 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "Detectron2Wrapper": translate_detectron2,
     "FastRCNN": translate_fast_rcnn,
     "FasterRCNN": translate_two_stage,
+    "TridentFasterRCNN": translate_trident,
     "HybridTaskCascade": translate_two_stage,
     "MaskRCNN": translate_two_stage,
     "MaskScoringRCNN": translate_two_stage,

@@ -30,7 +30,8 @@ class TwoStageOutput(NamedTuple):
 class TwoStageDetector(nn.Module):
     """Features, region proposals, then classes, boxes (and masks) of the proposals.
 
-    Faster R-CNN and Mask R-CNN are this class with and without a mask head.
+    Faster R-CNN and Mask R-CNN are this class with and without a mask head. A backbone may give several versions of
+    each image while training, as TridentNet's does: the image's targets count for all of them.
 
     Source: Ren et al., Faster R-CNN; He et al., Mask R-CNN.
 
@@ -82,16 +83,19 @@ class TwoStageDetector(nn.Module):
             raise ValueError("loss() needs a batch with targets; use predict() for images alone")
         pixels = self.preprocess(batch.pixels, batch.sizes)
         features = self._features(pixels)
+        sizes, targets = batch.sizes, batch.targets
+        copies = len(features[0]) // len(pixels)
+        if copies > 1:
+            sizes, targets = sizes.repeat(copies, 1), targets.repeated(copies)
         output = self.rpn_head(features)
-        padded_sizes = self.preprocess.padded_sizes(batch.sizes)
         height, width = pixels.shape[2:]
-        return self.rpn.loss(output, batch.sizes, padded_sizes, batch.targets, generator) | self.roi.loss(
+        return self.rpn.loss(output, sizes, self.preprocess.padded_sizes(sizes), targets, generator) | self.roi.loss(
             self.roi_head,
             features,
-            self.rpn.predict(output, batch.sizes),
-            batch.targets,
+            self.rpn.predict(output, sizes),
+            targets,
             image_size=(height, width),
-            sizes=batch.sizes,
+            sizes=sizes,
             generator=generator,
         )
 

@@ -7,6 +7,7 @@ import pytest
 from fastdet.compat.dialect import Section
 from fastdet.compat.models.backbones import translate_backbone
 from fastdet.compat.models.necks import translate_neck
+from fastdet.compat.models.trident import translate_trident
 from fastdet.config.configdict import adopt
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Source, Spec
@@ -140,6 +141,46 @@ def test_a_grid_is_its_levels_and_what_they_skip() -> None:
     assert spec is not None
     assert spec.args["skip_inds"] == ((0,), ())
     assert "paths" not in spec.args
+
+
+def trident(**roi_head: Any) -> Section:
+    shared = {"type": "ResLayer", "depth": 50, "stage": 3, "stride": 2, "dilation": 1, "norm_eval": True}
+    branches = {"num_branch": 3, "test_branch_idx": 1}
+    roi_layer = {"type": "RoIAlign", "output_size": 14, "sampling_ratio": 0}
+    extractor = {"type": "SingleRoIExtractor", "roi_layer": roi_layer, "featmap_strides": [16]}
+    box = {"type": "BBoxHead", "with_avg_pool": True, "in_channels": 2048, "roi_feat_size": 7, "num_classes": 80}
+    node = {
+        "type": "TridentFasterRCNN",
+        "backbone": branches | {"type": "TridentResNet", "depth": 50, "num_stages": 3, "trident_dilations": (1, 2, 3)},
+        "rpn_head": {
+            "type": "RPNHead",
+            "in_channels": 1024,
+            "anchor_generator": {"type": "AnchorGenerator", "scales": [8], "ratios": [1.0], "strides": [16]},
+        },
+        "roi_head": branches
+        | {"type": "TridentRoIHead", "shared_head": shared, "bbox_roi_extractor": extractor, "bbox_head": box}
+        | roi_head,
+        "test_cfg": {
+            "rpn": {"nms_pre": 10, "max_per_img": 10, "nms": {"type": "nms", "iou_threshold": 0.7}},
+            "rcnn": {"score_thr": 0.05, "max_per_img": 10, "nms": {"type": "nms", "iou_threshold": 0.5}},
+        },
+    }
+    section = Section(adopt(node, PLACE), "TridentFasterRCNN")
+    section.take("type")
+    return section
+
+
+def test_a_tridentnet_is_a_two_stage_detector() -> None:
+    spec, _ = translate_trident(trident())
+    assert spec.type == "TwoStageDetector"
+    assert spec.args["roi_head"].type == "StandardRoIHead"
+    assert spec.args["backbone"].args["block"].type == "TridentBottleneck"
+    with pytest.raises(ConfigError, match="test_branch_idx must be the backbone's, 1"):
+        translate_trident(trident(test_branch_idx=2))
+    every = trident(test_branch_idx=-1)
+    every.node["backbone"]["test_branch_idx"] = -1
+    with pytest.raises(UnsupportedConfig, match="testing all branches"):
+        translate_trident(every)
 
 
 @pytest.mark.parametrize(
