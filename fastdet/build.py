@@ -28,7 +28,7 @@ from fastdet.engine import distributed
 from fastdet.evaluation.metric import Metric
 from fastdet.models.results import to_instances
 from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Spec, build
-from fastdet.structures import Batch, ImageRecord, Instances
+from fastdet.structures import Batch, ImageRecord, Instances, Proposals
 from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
 
 CHECK_SIDE = 64
@@ -103,7 +103,8 @@ def check_fit(detector: nn.Module, metrics: Sequence[Spec]) -> None:
         ConfigError: a module was handed something else than it was built for, or the metrics ask for masks that the
             detector does not give.
     """
-    picture = Batch(torch.zeros(1, 3, CHECK_SIDE, CHECK_SIDE), torch.full((1, 2), CHECK_SIDE), None, ())
+    whole = Proposals(torch.tensor([[[0.0, 0.0, CHECK_SIDE, CHECK_SIDE]]]), torch.ones(1, dtype=torch.int64))
+    picture = Batch(torch.zeros(1, 3, CHECK_SIDE, CHECK_SIDE), torch.full((1, 2), CHECK_SIDE), None, (), whole)
     was_training = detector.training
     try:
         with torch.no_grad():
