@@ -113,6 +113,17 @@ def test_anchors_of_one_size_stay_as_they_are() -> None:
     assert found["rpn_head.rpn_cls.bias"].tolist() == [0, 1, 2]
 
 
+def test_c4_detectors_have_the_last_stage_in_their_second_one() -> None:
+    names = {
+        "backbone.stem.conv1.norm.running_var": "backbone.bn1.running_var",
+        "backbone.res4.5.conv3.weight": "backbone.layer3.5.conv3.weight",
+        "roi_heads.res5.0.shortcut.norm.bias": "roi_head.shared_head.layer4.0.downsample.1.bias",
+        "roi_heads.res5.2.conv1.weight": "roi_head.shared_head.layer4.2.conv1.weight",
+        "roi_heads.box_predictor.cls_score.bias": "roi_head.bbox_head.fc_cls.bias",
+    }
+    assert dict(fit({name: torch.zeros(1) for name in names}, {}).renamed) == names
+
+
 def test_a_pkl_of_arrays_is_read_and_loaded(tmp_path: Path) -> None:
     arrays = {"stem.conv1.weight": np.ones((2, 3, 1, 1), np.float32), "stem.conv1.norm.weight": np.full(2, 5.0)}
     path = tmp_path / "R-50.pkl"
