@@ -33,6 +33,7 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "FastRCNN": translate_fast_rcnn,
     "FasterRCNN": translate_two_stage,
     "TridentFasterRCNN": translate_trident,
+    "GridRCNN": translate_two_stage,
     "HybridTaskCascade": translate_two_stage,
     "MaskRCNN": translate_two_stage,
     "MaskScoringRCNN": translate_two_stage,

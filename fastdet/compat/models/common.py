@@ -167,6 +167,21 @@ def part(node: Any, tables: Mapping[str, Mapping[str, Any]], role: str) -> Spec:
     return spec(name, values, node)
 
 
+def binary_loss(section: Section, key: str, default: Mapping[str, Any]) -> Spec:
+    """The Spec of a binary cross entropy whose targets are numbers of their own, not classes.
+
+    Raises:
+        UnsupportedConfig: another loss than CrossEntropyLoss with use_sigmoid=True and a weight.
+    """
+    loss = part(section.take(key, default), CLASS_LOSSES, key)
+    if loss.type != "CrossEntropyLoss" or set(loss.args) - {"loss_weight"} != {"use_sigmoid"}:
+        raise section.unsupported(
+            f"this {key} is not supported", "use CrossEntropyLoss with use_sigmoid=True and a loss_weight", key
+        )
+    weight = {name: value for name, value in loss.args.items() if name == "loss_weight"}
+    return spec("BinaryCrossEntropyLoss", weight, section.node)
+
+
 def norm_factory(section: Section, default: Any = None) -> Spec | None:
     """The Spec of `norm_cfg`, None for no norm. Written and omitted defaults are equal."""
     node = section.take("norm_cfg", default)

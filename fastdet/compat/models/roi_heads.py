@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastdet.compat.dialect import Section, at, name_of, place_of, spec
-from fastdet.compat.models.common import CLASS_LOSSES, initial_weights, layer_factories, options, part
+from fastdet.compat.models.common import CLASS_LOSSES, binary_loss, initial_weights, layer_factories, options, part
 from fastdet.compat.models.layers import FIXED_PLUGIN_ARGUMENTS, PLUGINS
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
@@ -61,6 +61,14 @@ MASK_IOU_HEAD: dict[str, Any] = {
     "num_fcs": 2,
     "conv_out_channels": 256,
     "fc_out_channels": 1024,
+}
+GRID_HEAD: dict[str, Any] = {
+    "grid_points": 9,
+    "num_convs": 8,
+    "in_channels": 256,
+    "conv_kernel_size": 3,
+    "point_feat_channels": 64,
+    "deconv_kernel_size": 4,
 }
 SEMANTIC_HEAD: dict[str, Any] = {
     "num_ins": None,
@@ -165,7 +173,10 @@ def bbox_head(section: Section) -> Spec:
             raise section.unsupported(f"{key} is not supported here", "leave it out", key)
         values |= {} if made is None else {key.removesuffix("_cfg"): made}
     section.only("with_cls", True)
-    section.only("with_reg", True)
+    if not section.flag("with_reg", True):
+        if name != "ConvFCBBoxHead":
+            raise section.unsupported("a head without boxes is not supported here", "leave with_reg out", "with_reg")
+        values["with_reg"] = False
     section.only("predict_box_type", "hbox")
     return spec(name, values, section.node)
 
@@ -206,6 +217,18 @@ def mask_head(section: Section) -> Spec:
     if scale not in (None, 2):
         values["scale_factor"] = scale
     return spec("FCNMaskHead", values, section.node)
+
+
+def grid_head(node: Any) -> tuple[Spec, Spec, Weights]:
+    """Head, loss and weights of heatmaps of grid points."""
+    section = part_section(node, "grid_head", "GridHead")
+    weights = initial_weights(section, "roi_head.grid_head")
+    values = options(section, GRID_HEAD) | layer_factories(section, {"type": "GN", "num_groups": 36})
+    section.skip("roi_feat_size")  # the extractor says it
+    section.only("class_agnostic", False)
+    loss = binary_loss(section, "loss_grid", {"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 15})
+    section.finish()
+    return spec("GridHead", values, node), loss, weights
 
 
 def mask_iou_head(node: Any) -> tuple[Spec, Spec, Weights]:

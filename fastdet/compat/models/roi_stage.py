@@ -18,9 +18,10 @@ def criterion(section: Section) -> Spec:
     """The RoICriterion of a box head."""
     cls_loss = section.take("loss_cls", {"type": "CrossEntropyLoss"})
     box_loss = section.take("loss_bbox", {"type": "SmoothL1Loss", "beta": 1.0})
+    has_boxes = section.node.get("with_reg", True)
     found: dict[str, Any] = {
         "loss_cls": part(cls_loss, CLASS_LOSSES, "loss_cls"),
-        "loss_bbox": part(box_loss, CLASS_LOSSES, "loss_bbox"),
+        "loss_bbox": part(box_loss, CLASS_LOSSES, "loss_bbox") if has_boxes else None,
     }
     decoded = {"reg_decoded_bbox": True} if section.flag("reg_decoded_bbox") else {}
     return spec("RoICriterion", found | decoded, section.node)

@@ -8,6 +8,7 @@ from fastdet.compat.models.common import (
     CLASS_LOSSES,
     CODERS,
     SAMPLERS,
+    binary_loss,
     initial_weights,
     layer_factories,
     options,
@@ -144,11 +145,6 @@ def _coder(section: Section, default: dict[str, Any]) -> Spec:
 
 def _losses(section: Section, defaults: dict[str, dict[str, Any]]) -> dict[str, Spec]:
     """The three losses; that of the buckets takes their labels one by one."""
-    found = {key: part(section.take(key, node), CLASS_LOSSES, key) for key, node in defaults.items()}
-    bucket = found["loss_bbox_cls"]
-    if bucket.type != "CrossEntropyLoss" or set(bucket.args) - {"loss_weight"} != {"use_sigmoid"}:
-        raise section.unsupported(
-            "this loss_bbox_cls is not supported", "use CrossEntropyLoss with use_sigmoid=True", "loss_bbox_cls"
-        )
-    weight = {key: value for key, value in bucket.args.items() if key == "loss_weight"}
-    return found | {"loss_bbox_cls": spec("BinaryCrossEntropyLoss", weight, section.node)}
+    bucket = binary_loss(section, "loss_bbox_cls", defaults["loss_bbox_cls"])
+    others = {k: part(section.take(k, v), CLASS_LOSSES, k) for k, v in defaults.items() if k != "loss_bbox_cls"}
+    return others | {"loss_bbox_cls": bucket}

@@ -14,6 +14,7 @@ from fastdet.compat.models.roi_heads import (
     Weights,
     bbox_head,
     extractor,
+    grid_head,
     mask_head,
     mask_iou_head,
     part_section,
@@ -22,6 +23,7 @@ from fastdet.compat.models.roi_heads import (
 )
 from fastdet.compat.models.roi_stage import ROI_CODER, criterion, has_objectness, testing, training
 from fastdet.compat.models.sabl import sabl_box_head
+from fastdet.config.configdict import ConfigDict
 from fastdet.registry import Spec
 from fastdet.utils.errors import ConfigError
 
@@ -89,6 +91,37 @@ def translate_roi(node: Any, train: Any, test: Any) -> RoITranslation:
 
 
 def _standard(section: Section, train: Any, test: Any) -> RoITranslation:
+    head, stage, weights = _standard_parts(section, train, test)
+    section.finish()
+    return spec("StandardRoIHead", head, section.node), spec("RoIStage", stage, section.node), weights
+
+
+def _grid(section: Section, train: Any, test: Any) -> RoITranslation:
+    """Grid R-CNN: a standard head, and points of a grid for the boxes."""
+    section.only("mask_head", None)
+    branch, loss, weights = grid_head(section.take("grid_head"))
+    pooling = section.take("grid_roi_extractor")
+    grid: dict[str, Any] = {}
+    if train is not None:
+        settings, train = Section(train, "train_cfg.rcnn"), ConfigDict(train)
+        radius, number = settings.whole("pos_radius"), settings.whole("max_num_grid", 192)
+        if radius is None:
+            raise ConfigError(f"train_cfg.rcnn needs pos_radius{at(settings.place())}")
+        grid["grid_criterion"] = spec("GridCriterion", {"loss_grid": loss, "pos_radius": radius}, settings.node)
+        grid |= {} if number == 192 else {"max_num_grid": number}
+        for key in ("pos_radius", "max_num_grid"):
+            train.pop(key, None)
+    head, stage, others = _standard_parts(section, train, test)
+    head["grid_head"] = branch
+    if pooling is not None:
+        head["grid_roi_extractor"] = extractor(pooling, "grid_roi_extractor")
+    section.finish()
+    grid["boxes"] = spec("RoIStage", stage, section.node)
+    return spec("StandardRoIHead", head, section.node), spec("GridStage", grid, section.node), weights + others
+
+
+def _standard_parts(section: Section, train: Any, test: Any) -> tuple[dict[str, Any], dict[str, Any], Weights]:
+    """The arguments of the head and of the stage, and their weights."""
     weights = initial_weights(section, "roi_head")
     double = section.name == "DoubleHeadRoIHead"
     box = part_section(section.take("bbox_head"), "bbox_head", *(("DoubleConvFCBBoxHead",) if double else BOX_HEADS))
@@ -117,9 +150,7 @@ def _standard(section: Section, train: Any, test: Any) -> RoITranslation:
     if section.name == "MaskScoringRoIHead":
         head["mask_iou_head"], loss_iou, iou_weights = mask_iou_head(section.take("mask_iou_head"))
         weights += iou_weights
-    section.finish()
-    stage = {"coder": coder, **testing(test, losses), **training(train, losses, loss_mask, loss_iou)}
-    return spec("StandardRoIHead", head, section.node), spec("RoIStage", stage, section.node), weights
+    return head, {"coder": coder, **testing(test, losses), **training(train, losses, loss_mask, loss_iou)}, weights
 
 
 def _cascade(section: Section, train: Any, test: Any) -> RoITranslation:
@@ -230,6 +261,7 @@ ROI_HEADS: dict[str, Callable[[Section, Any, Any], RoITranslation]] = {
     "StandardRoIHead": _standard,
     "CascadeRoIHead": _cascade,
     "DoubleHeadRoIHead": _standard,
+    "GridRoIHead": _grid,
     "HybridTaskCascadeRoIHead": _hybrid,
     "MaskScoringRoIHead": _standard,
 }

@@ -4,6 +4,7 @@ from fastdet.models.criteria.anchor import AnchorCriterion
 from fastdet.models.criteria.bucket import BucketAnchorCriterion, BucketRoICriterion
 from fastdet.models.criteria.centerness import CenternessCriterion
 from fastdet.models.criteria.distribution import DistributionCriterion
+from fastdet.models.criteria.grid import GridCriterion
 from fastdet.models.criteria.guide import GuideCriterion
 from fastdet.models.criteria.hard_negative import HardNegativeCriterion
 from fastdet.models.criteria.mask_iou import MaskIoUCriterion
@@ -21,6 +22,7 @@ __all__ = [
     "BucketRoICriterion",
     "CenternessCriterion",
     "DistributionCriterion",
+    "GridCriterion",
     "GuideCriterion",
     "HardNegativeCriterion",
     "MaskCriterion",

@@ -45,7 +45,7 @@ class RoICriterion:
     Source: Girshick, Fast R-CNN, section 2.3.
 
     Args:
-        loss_cls, loss_bbox: the two losses.
+        loss_cls, loss_bbox: the two losses; without the second one boxes are not trained.
         reg_decoded_bbox: the box loss compares boxes in pixels instead of deltas.
         pos_weight: weight of positives in the class loss; 1 unless positive.
     """
@@ -53,7 +53,7 @@ class RoICriterion:
     def __init__(
         self,
         loss_cls: ClassLoss | NamedClassLoss,
-        loss_bbox: BoxLoss,
+        loss_bbox: BoxLoss | None,
         *,
         reg_decoded_bbox: bool = False,
         pos_weight: float = -1,
@@ -80,6 +80,8 @@ class RoICriterion:
             logits, deltas = output.logits.float(), output.deltas.float().unflatten(-1, (-1, 4))
             positive = selection.positive
             losses = sampled_class_losses(self.loss_cls, logits, selection, targets, self.pos_weight)
+            if self.loss_bbox is None:
+                return losses
             labels = targets.labels.gather(1, selection.gt_index)  # [B, S]
             values = of_class(deltas, torch.where(positive, labels, 0))  # [B, S, 4]
             if self.reg_decoded_bbox:

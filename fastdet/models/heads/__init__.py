@@ -6,6 +6,7 @@ from fastdet.models.heads.double_bbox import DoubleConvFCBBoxHead
 from fastdet.models.heads.fcn_mask import FCNMaskHead
 from fastdet.models.heads.fovea import FoveaHead
 from fastdet.models.heads.fused_semantic import FusedSemanticHead
+from fastdet.models.heads.grid import GridHead
 from fastdet.models.heads.guided_anchor import GARetinaHead, GARPNHead
 from fastdet.models.heads.mask_iou import MaskIoUHead
 from fastdet.models.heads.reppoints import RepPointsHead
@@ -28,6 +29,7 @@ __all__ = [
     "FusedSemanticHead",
     "GARPNHead",
     "GARetinaHead",
+    "GridHead",
     "MaskIoUHead",
     "RPNHead",
     "RepPointsHead",

@@ -25,6 +25,8 @@ class StandardRoIHead(nn.Module):
         mask_roi_extractor: pools for the mask head; None: as for the box head.
         mask_head: maps pooled features and their validity to mask logits [R, C or 1, W, W]; None: no masks.
         mask_iou_head: maps the same features and a mask's logits [R, W, W] to IoUs [R, C]; None: masks have no scores.
+        grid_roi_extractor: pools for the grid head; None: as for the box head.
+        grid_head: maps pooled features and their validity to two sets of heatmaps [R, G, h, h]; None: no grids.
         shared_head: layers between pooling and both heads.
         reg_roi_scale_factor: the box head also gets features of boxes enlarged by this factor, as its second argument;
             None: it does not.
@@ -38,6 +40,8 @@ class StandardRoIHead(nn.Module):
         mask_roi_extractor: nn.Module | None = None,
         mask_head: nn.Module | None = None,
         mask_iou_head: nn.Module | None = None,
+        grid_roi_extractor: nn.Module | None = None,
+        grid_head: nn.Module | None = None,
         shared_head: nn.Module | None = None,
         reg_roi_scale_factor: float | None = None,
     ) -> None:
@@ -47,6 +51,8 @@ class StandardRoIHead(nn.Module):
         self.mask_roi_extractor = None if mask_head is None else mask_roi_extractor or bbox_roi_extractor
         self.mask_head = mask_head
         self.mask_iou_head = mask_iou_head
+        self.grid_roi_extractor = None if grid_head is None else grid_roi_extractor or bbox_roi_extractor
+        self.grid_head = grid_head
         self.shared_head = shared_head
         self.reg_roi_scale_factor = reg_roi_scale_factor
         self.trims_on_cpu = True
@@ -112,6 +118,18 @@ class StandardRoIHead(nn.Module):
 
         logits, ious = run_on_rois(run, boxes, valid, labels, trims_on_cpu=self.trims_on_cpu)
         return logits, ious
+
+    def grids(self, features: Sequence[Tensor], boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Two sets of heatmap logits [B, S, G, h, h] of points of boxes; arguments as in `forward`."""
+        head, extractor = self.grid_head, self.grid_roi_extractor
+        assert head is not None, "grids() needs a grid head"
+        assert extractor is not None
+
+        def run(rois: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+            return head(self._pool(extractor(features, rois)), present)
+
+        fused, unfused = run_on_rois(run, boxes, valid, trims_on_cpu=self.trims_on_cpu)
+        return fused, unfused
 
     def _pool(self, pooled: Tensor) -> Tensor:
         return pooled if self.shared_head is None else self.shared_head(pooled)

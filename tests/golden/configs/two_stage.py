@@ -253,6 +253,58 @@ def sabl_cascade(depth: int, in_channels: list[int]) -> Model:
     return model
 
 
+def grid_rcnn(depth: int, in_channels: list[int]) -> Model:
+    """Grid R-CNN: classes of a Faster R-CNN, boxes from the points of a grid."""
+    model = faster_rcnn(depth, in_channels)
+    model["type"] = "GridRCNN"
+    model["roi_head"] |= dict(
+        type="GridRoIHead",
+        grid_roi_extractor=_extractor(14),
+        grid_head=dict(
+            type="GridHead",
+            grid_points=9,
+            num_convs=8,
+            in_channels=256,
+            point_feat_channels=64,
+            norm_cfg=dict(type="GN", num_groups=36),
+            loss_grid=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=15),
+        ),
+    )
+    model["roi_head"]["bbox_head"]["with_reg"] = False
+    model["train_cfg"]["rcnn"] |= dict(pos_radius=1, max_num_grid=192)
+    return model
+
+
+def deformable_cascade(depth: int, in_channels: list[int]) -> Model:
+    """Cascade R-CNN without masks, with deformable convolutions in the last three stages."""
+    model = cascade_mask_rcnn(depth, in_channels)
+    for key in ("mask_head", "mask_roi_extractor"):
+        del model["roi_head"][key]
+    model["backbone"] |= dict(
+        dcn=dict(type="DCN", deform_groups=1, fallback_on_stride=False), stage_with_dcn=(False, True, True, True)
+    )
+    return model
+
+
+def hrnet_cascade(width: int) -> Model:
+    """Cascade Mask R-CNN on an HRNet."""
+    widths = [width * 2**i for i in range(4)]
+    model = cascade_mask_rcnn(50, widths)
+    first = dict(num_modules=1, num_branches=1, block="BOTTLENECK", num_blocks=(4,), num_channels=(64,))
+    extra: Model = dict(stage1=first)
+    for branches, modules in ((2, 1), (3, 4), (4, 3)):
+        extra[f"stage{branches}"] = dict(
+            num_modules=modules,
+            num_branches=branches,
+            block="BASIC",
+            num_blocks=(4,) * branches,
+            num_channels=tuple(widths[:branches]),
+        )
+    model["backbone"] = dict(type="HRNet", extra=extra)
+    model["neck"] = dict(type="HRFPN", in_channels=widths, out_channels=256)
+    return model
+
+
 def caffe(model: Model) -> Model:
     """The model with a caffe-style ResNet: pixels in BGR without scaling, every batch norm frozen."""
     model["data_preprocessor"] |= dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
@@ -278,4 +330,5 @@ MODELS_18: dict[str, Model] = {
     "mask_scoring": mask_scoring_rcnn(18, R18),
     "seesaw": seesaw_cascade(18, R18),
     "sabl": sabl_cascade(18, R18),
+    "grid": grid_rcnn(18, R18),
 }
