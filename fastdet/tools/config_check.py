@@ -64,7 +64,7 @@ class _NoDraws(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if getattr(func, "__name__", "") in ("normal_", "uniform_"):
-            return args[0]
+            return args[0] if args else (kwargs or {})["tensor"]  # nn.init hands its tensor on by name
         return func(*args, **(kwargs or {}))
 
 
