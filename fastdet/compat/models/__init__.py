@@ -10,6 +10,8 @@ from fastdet.compat.models.dense_direct import translate_atss, translate_fcos, t
 from fastdet.compat.models.dense_fovea import translate_fovea
 from fastdet.compat.models.dense_refined import translate_reppoints, translate_vfnet
 from fastdet.compat.models.dense_ssd import translate_single_stage
+from fastdet.compat.models.dense_tood import translate_tood
+from fastdet.compat.models.dense_yolov3 import translate_yolov3
 from fastdet.compat.models.dense_yolox import translate_yolox
 from fastdet.compat.models.detectron2 import translate_detectron2
 from fastdet.compat.models.trident import translate_trident
@@ -26,7 +28,9 @@ TRANSLATORS: dict[str, Callable[[Section], Translated]] = {
     "PAA": translate_paa,
     "RepPointsDetector": translate_reppoints,
     "SingleStageDetector": translate_single_stage,
+    "TOOD": translate_tood,
     "VFNet": translate_vfnet,
+    "YOLOV3": translate_yolov3,
     "YOLOX": translate_yolox,
     "CascadeRCNN": translate_two_stage,
     "Detectron2Wrapper": translate_detectron2,

@@ -10,6 +10,8 @@ from fastdet.compat.models.dense import (
     Translated,
     anchor_stage,
     single_stage,
+    translate_free_anchor,
+    translate_retina_sepbn,
     translate_retinanet,
     translate_rpn,
 )
@@ -24,9 +26,11 @@ FirstStage = Callable[[Any, Any, Any, Any, str], tuple[Spec, Spec, tuple[Pretrai
 
 FIRST_STAGES: dict[str, FirstStage] = {"GARPNHead": translate_guided_rpn, "RPNHead": translate_rpn}
 RETINAS: dict[str, Callable[[Section], Translated]] = {
+    "FreeAnchorRetinaHead": translate_free_anchor,
     "GARetinaHead": translate_ga_retinanet,
     "RetinaHead": translate_retinanet,
     "SABLRetinaHead": translate_sabl_retinanet,
+    "RetinaSepBNHead": translate_retina_sepbn,
 }
 
 

@@ -80,6 +80,7 @@ ASSIGNERS: dict[str, dict[str, Any]] = {
     },
     "ATSSAssigner": {"topk": None, "ignore_iof_thr": -1},
     "GridAssigner": {"pos_iou_thr": None, "neg_iou_thr": None, "min_pos_iou": 0.0, "gt_max_assign_all": True},
+    "TaskAlignedAssigner": {"topk": None},
     "PointAssigner": {"scale": 4, "pos_num": 3},
     "SimOTAAssigner": {"center_radius": 2.5, "candidate_topk": 10, "iou_weight": 3.0, "cls_weight": 1.0},
 }
@@ -90,6 +91,7 @@ IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
         "iou_calculator": ({"type": "BboxOverlaps2D"},),
         "perm_repeat_gt_cfg": (None,),
     },
+    "TaskAlignedAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     "GridAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     "ATSSAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},), "alpha": (None,)},
     "SimOTAAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},

@@ -27,6 +27,7 @@ LEVELWISE = {"GHMC", "GHMR"}  # losses that look at all elements of a level toge
 DEFAULT_CODER = {"type": "DeltaXYWHBBoxCoder"}
 DEFAULT_CLS_LOSS = {"type": "CrossEntropyLoss", "use_sigmoid": True}
 DEFAULT_BOX_LOSS = {"type": "SmoothL1Loss", "beta": 1.0 / 9.0}
+RETINA_TOWERS: dict[str, Any] = {"num_classes": None, "in_channels": None, "stacked_convs": 4, "feat_channels": 256}
 RETINA_ANCHORS = {
     "type": "AnchorGenerator",
     "octave_base_scale": 4,
@@ -60,17 +61,51 @@ def translate_retinanet(model: Section) -> Translated:
         UnsupportedConfig: another head than RetinaHead, or settings that fastdet does not run.
         ConfigError: an argument that a part does not have.
     """
+    return _retina(model, "RetinaHead", {})
+
+
+def translate_retina_sepbn(model: Section) -> Translated:
+    """A RetinaNet whose levels have norms of their own."""
+    return _retina(model, "RetinaSepBNHead", {"num_ins": None})
+
+
+def translate_free_anchor(model: Section) -> Translated:
+    """A RetinaNet whose objects have bags of anchors: another criterion, no assignment."""
+    model.take("train_cfg")  # of the RetinaNet that the config is made from: bags need no settings there
     head = model.take("bbox_head")
-    expect(head, "bbox_head", "RetinaHead")
-    section = Section(head, "RetinaHead")
+    expect(head, "bbox_head", "FreeAnchorRetinaHead")
+    section = Section(head, "FreeAnchorRetinaHead")
     section.take("type")
-    values = options(section, {"num_classes": None, "in_channels": None, "stacked_convs": 4, "feat_channels": 256})
-    values |= layer_factories(section)
+    values = options(section, RETINA_TOWERS) | layer_factories(section)
+    loss_bbox = part(section.node.get("loss_bbox", DEFAULT_BOX_LOSS), CLASS_LOSSES, "loss_bbox")
+    if loss_bbox.type not in ("L1Loss", "SmoothL1Loss"):
+        raise section.unsupported("boxes are matched by deltas", "use L1Loss or SmoothL1Loss", "loss_bbox")
+    section.only("reg_decoded_bbox", False)
+    settings = options(section, {"pre_anchor_topk": 50, "bbox_thr": 0.6, "gamma": 2.0, "alpha": 0.5})
+    stage = anchor_stage(section, None, model.take("test_cfg"), RETINA_ANCHORS)
+    values |= stage.pop("head")
+    stage |= {
+        "assigner": Spec.of("NoAssigner"),
+        "criterion": spec("BagCriterion", {"loss_bbox": loss_bbox} | settings, head),
+        "padding_counts": True,
+    }
+    weights = initial_weights(section, "bbox_head")
+    section.finish()
+    return single_stage(model, spec("RetinaHead", values, head), spec("DirectStage", stage, head), weights)
+
+
+def _retina(model: Section, name: str, more: Mapping[str, Any]) -> Translated:
+    """A RetinaNet by the name of its head, which has `more` arguments."""
+    head = model.take("bbox_head")
+    expect(head, "bbox_head", name)
+    section = Section(head, name)
+    section.take("type")
+    values = options(section, {**RETINA_TOWERS, **more}) | layer_factories(section)
     stage = anchor_stage(section, model.take("train_cfg"), model.take("test_cfg"), RETINA_ANCHORS)
     values |= stage.pop("head")
     weights = initial_weights(section, "bbox_head")
     section.finish()
-    return single_stage(model, spec("RetinaHead", values, head), spec("DenseStage", stage, head), weights)
+    return single_stage(model, spec(name, values, head), spec("DenseStage", stage, head), weights)
 
 
 def translate_rpn(

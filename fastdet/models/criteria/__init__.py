@@ -1,6 +1,7 @@
 """Criteria: losses of predictions whose objects are known."""
 
 from fastdet.models.criteria.anchor import AnchorCriterion
+from fastdet.models.criteria.bags import BagCriterion
 from fastdet.models.criteria.bucket import BucketAnchorCriterion, BucketRoICriterion
 from fastdet.models.criteria.centerness import CenternessCriterion
 from fastdet.models.criteria.distribution import DistributionCriterion
@@ -14,10 +15,12 @@ from fastdet.models.criteria.probabilistic import ProbabilisticCriterion
 from fastdet.models.criteria.refined import RefinedPointsCriterion
 from fastdet.models.criteria.roi import MaskCriterion, RoICriterion
 from fastdet.models.criteria.semantic import SemanticCriterion
+from fastdet.models.criteria.task_aligned import TaskAlignedCriterion
 from fastdet.models.criteria.varifocal import VarifocalCriterion
 
 __all__ = [
     "AnchorCriterion",
+    "BagCriterion",
     "BucketAnchorCriterion",
     "BucketRoICriterion",
     "CenternessCriterion",
@@ -33,5 +36,6 @@ __all__ = [
     "RefinedPointsCriterion",
     "RoICriterion",
     "SemanticCriterion",
+    "TaskAlignedCriterion",
     "VarifocalCriterion",
 ]

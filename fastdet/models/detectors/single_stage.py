@@ -66,6 +66,12 @@ class SingleStageDetector(nn.Module):
         padded_sizes = self.preprocess.padded_sizes(batch.sizes)
         return self.dense.loss(output, batch.sizes, padded_sizes, batch.targets, generator)
 
+    def start_epoch(self, epoch: int) -> None:
+        """Says which epoch begins, counted from 0, to a criterion that changes with it."""
+        start = getattr(self.dense.criterion, "start_epoch", None)
+        if start is not None:
+            start(epoch)
+
     @torch.no_grad()
     def predict(self, batch: Batch) -> Detections:
         """Detections of fixed shape in pixels of the network input."""

@@ -2,12 +2,14 @@
 
 from fastdet.models.postprocess.best_class import BestClassPostprocess
 from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
+from fastdet.models.postprocess.grid import GridPostprocess
 from fastdet.models.postprocess.roi import RoIPostprocess
 from fastdet.models.postprocess.voting import VotingPostprocess
 
 __all__ = [
     "BestClassPostprocess",
     "DensePostprocess",
+    "GridPostprocess",
     "ProposalPostprocess",
     "RoIPostprocess",
     "VotingPostprocess",
