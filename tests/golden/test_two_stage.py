@@ -1,4 +1,4 @@
-"""Faster, Mask and Cascade R-CNN compute what MMDetection 3.3.0 does: detections, masks, losses, gradient norms."""
+"""Two-stage detectors compute what MMDetection 3.3.0 does: detections, masks, losses, gradient norms."""
 
 from functools import cache
 

@@ -320,6 +320,8 @@ MODELS: dict[str, Model] = {
     "mask_rcnn__mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco": mask_rcnn(18, R18),
     "cascade_rcnn__cascade-mask-rcnn_r50-caffe_fpn_1x_coco": caffe(cascade_mask_rcnn(50, R50)),
     "double_heads__dh-faster-rcnn_r50_fpn_1x_coco": double_head(50, R50),
+    "dcn__cascade-rcnn_r50-dconv-c3-c5_fpn_1x_coco": deformable_cascade(50, R50),
+    "hrnet__cascade-mask-rcnn_hrnetv2p-w18_20e_coco": hrnet_cascade(18),
 }
 
 # Every way of a second stage with a small backbone, for tests that need no figures.
