@@ -19,6 +19,13 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
     "PReLU": {},
 }
 SAME_ACTIVATIONS = {"Swish": "SiLU"}
+CARAFE: dict[str, Any] = {
+    "up_kernel": 5,
+    "up_group": 1,
+    "encoder_kernel": 3,
+    "encoder_dilation": 1,
+    "compressed_channels": 64,
+}
 DEFORMABLE = ("DCN", "DCNv2")
 CONVOLUTIONS = ("ConvWS", "ConvAWS", "Conv2dAdaptivePadding")
 PLAIN_CONVOLUTIONS = ("Conv2d", "Conv")

@@ -6,7 +6,7 @@ from typing import Any
 from fastdet.compat.dialect import Section, frozen, name_of, spec
 from fastdet.compat.models.backbones import translate_backbone
 from fastdet.compat.models.common import initial_weights, norm_factory, options
-from fastdet.compat.models.layers import activation, convolution, initialiser
+from fastdet.compat.models.layers import CARAFE, activation, convolution, initialiser
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
 
@@ -28,13 +28,6 @@ SSD_NECK: dict[str, Any] = LEVELS | {
     "use_depthwise": False,
 }
 ORDER = ("conv", "norm", "act")
-CARAFE: dict[str, Any] = {
-    "up_kernel": 5,
-    "up_group": 1,
-    "encoder_kernel": 3,
-    "encoder_dilation": 1,
-    "compressed_channels": 64,
-}
 # FPG's connections beside the norm of most.
 ACT_FIRST = {"order": ("act", "conv", "norm")}
 FPG_CONNECTIONS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastdet.compat.dialect import Section, at, name_of, place_of, spec
 from fastdet.compat.models.common import CLASS_LOSSES, binary_loss, initial_weights, layer_factories, options, part
-from fastdet.compat.models.layers import FIXED_PLUGIN_ARGUMENTS, PLUGINS
+from fastdet.compat.models.layers import CARAFE, FIXED_PLUGIN_ARGUMENTS, PLUGINS
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
 from fastdet.utils.errors import ConfigError, UnsupportedConfig
@@ -207,13 +207,14 @@ def mask_head(section: Section) -> Spec:
     made = predictor(section, "predictor_cfg", "Conv", "NormedConv2d")
     values |= {} if made is None else {"predictor": made}
     upsample = Section(section.take("upsample_cfg", {"type": "deconv", "scale_factor": 2}), "upsample_cfg")
-    upsample.only("type", "deconv", "nearest", "bilinear", None)
+    upsample.only("type", "deconv", "nearest", "bilinear", "carafe", None)
     method, scale = upsample.node.get("type"), upsample.whole("scale_factor")
+    kernels = options(upsample, CARAFE) if method == "carafe" else {}
     upsample.finish()
     if method is not None and scale is None:
         raise ConfigError(f"upsample_cfg of {section.name} needs scale_factor{at(upsample.place())}")
     if method != "deconv":
-        values["upsample"] = method
+        values["upsample"] = spec("Carafe", kernels, upsample.node) if method == "carafe" else method
     if scale not in (None, 2):
         values["scale_factor"] = scale
     return spec("FCNMaskHead", values, section.node)

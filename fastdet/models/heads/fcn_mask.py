@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from fastdet.models.layers import ConvFactory, ConvModule, NormFactory
+from fastdet.models.layers.carafe import UpsampleFactory
 from fastdet.models.layers.masked_norm import conv_valid
 from fastdet.models.layers.normed import LinearFactory
 from fastdet.registry import HEADS
@@ -23,7 +24,7 @@ class FCNMaskHead(nn.Module):
         num_classes: without the background.
         in_channels: of the pooled features.
         class_agnostic: one mask for all classes.
-        upsample: "deconv" (transposed convolution and ReLU), "nearest", "bilinear", or None for none.
+        upsample: "deconv" (transposed convolution and ReLU), "nearest", "bilinear", a factory, or None for none.
         scale_factor: by how much the upsampling enlarges the square.
         with_conv_res: a 1x1 convolution takes in what another mask head's convolutions found (Hybrid Task Cascade).
         conv, norm: factories of the convolutions' layers; without norm they have a bias.
@@ -42,7 +43,7 @@ class FCNMaskHead(nn.Module):
         conv_kernel_size: int = 3,
         conv_out_channels: int = 256,
         class_agnostic: bool = False,
-        upsample: Literal["deconv", "nearest", "bilinear"] | None = "deconv",
+        upsample: Literal["deconv", "nearest", "bilinear"] | UpsampleFactory | None = "deconv",
         scale_factor: int = 2,
         with_conv_res: bool = False,
         conv: ConvFactory | None = None,
@@ -70,6 +71,8 @@ class FCNMaskHead(nn.Module):
         self.upsample: nn.Module | None
         if upsample is None:
             self.upsample = None
+        elif not isinstance(upsample, str):
+            self.upsample = upsample(width, scale_factor)
         elif upsample == "deconv":
             self.upsample = nn.ConvTranspose2d(width, conv_out_channels, scale_factor, stride=scale_factor)
             width = conv_out_channels

@@ -3,11 +3,18 @@
 Letters: B images, C channels, G groups, H and W cells, K kernel cells, S the factor.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdet.models.layers.init import init_normal, init_xavier, keep_init
+from fastdet.registry import LAYERS
+
+UpsampleFactory = Callable[[int, int], nn.Module]
+"""Makes a layer that enlarges maps of that many channels by that factor."""
 
 ENCODER_DEVIATION = 0.001  # of the convolution that predicts kernels, so that these start as plain means
 
@@ -82,3 +89,22 @@ class CarafeUpsample(nn.Module):
         predicted = F.pixel_shuffle(self.content_encoder(self.channel_compressor(x)), self.scale_factor)
         kernels = predicted.unflatten(1, (self.up_group, -1)).softmax(2).flatten(1, 2)  # [B, G * K, H * S, W * S]
         return reassemble(x, kernels, self.up_kernel, self.up_group, self.scale_factor)
+
+
+@LAYERS.register("Carafe")
+def carafe_upsample(
+    up_kernel: int = 5,
+    up_group: int = 1,
+    encoder_kernel: int = 3,
+    encoder_dilation: int = 1,
+    compressed_channels: int = 64,
+) -> UpsampleFactory:
+    """The factory of content-aware upsampling."""
+    return partial(
+        CarafeUpsample,
+        up_kernel=up_kernel,
+        up_group=up_group,
+        encoder_kernel=encoder_kernel,
+        encoder_dilation=encoder_dilation,
+        compressed_channels=compressed_channels,
+    )

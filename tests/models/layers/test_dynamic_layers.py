@@ -48,6 +48,7 @@ def test_carafe_keeps_a_constant_map_away_from_the_border() -> None:
     assert set(layer.state_dict()) == {
         f"{n}.{k}" for n in ("channel_compressor", "content_encoder") for k in ("weight", "bias")
     }
+    assert build(Spec.of("Carafe", up_kernel=3), (LAYERS,))(4, 2).up_kernel == 3
     with pytest.raises(ValueError, match="up_kernel must be odd"):
         CarafeUpsample(4, 2, up_kernel=4)
 
