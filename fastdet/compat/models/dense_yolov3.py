@@ -43,7 +43,7 @@ def translate_yolov3(model: Section) -> Translated:
         "priors": Spec.of("YOLOAnchorGenerator", strides=strides, base_sizes=sizes),
         "coder": Spec.of("YOLOBBoxCoder"),
         "postprocess": Spec.of(
-            "GridPostprocess",
+            "CellPostprocess",
             strides=strides,
             postprocess=dense_postprocess(test.left(), "test_cfg", True),
             conf_thr=confidence,
@@ -88,4 +88,4 @@ def _criterion(section: Section, strides: Any) -> Spec:
         if loss.args.get("reduction") != "sum":
             raise section.unsupported("YOLOv3 sums its losses", "write reduction='sum'", name)
     more = {"one_hot_smoother": smoother} if smoother else {}
-    return spec("GridCriterion", {"strides": strides} | losses | more, section.node)
+    return spec("CellCriterion", {"strides": strides} | losses | more, section.node)

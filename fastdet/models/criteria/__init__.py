@@ -3,6 +3,7 @@
 from fastdet.models.criteria.anchor import AnchorCriterion
 from fastdet.models.criteria.bags import BagCriterion
 from fastdet.models.criteria.bucket import BucketAnchorCriterion, BucketRoICriterion
+from fastdet.models.criteria.cells import CellCriterion
 from fastdet.models.criteria.centerness import CenternessCriterion
 from fastdet.models.criteria.distribution import DistributionCriterion
 from fastdet.models.criteria.grid import GridCriterion
@@ -23,6 +24,7 @@ __all__ = [
     "BagCriterion",
     "BucketAnchorCriterion",
     "BucketRoICriterion",
+    "CellCriterion",
     "CenternessCriterion",
     "DistributionCriterion",
     "GridCriterion",

@@ -7,9 +7,9 @@ import torch
 
 from fastdet.models.assigners import Assignment, DenseScene, GridAssigner
 from fastdet.models.coders import YOLOBBoxCoder
-from fastdet.models.criteria import GridCriterion
+from fastdet.models.criteria import CellCriterion
 from fastdet.models.losses import BinaryCrossEntropyLoss, MSELoss
-from fastdet.models.postprocess import DensePostprocess, GridPostprocess
+from fastdet.models.postprocess import CellPostprocess, DensePostprocess
 from fastdet.models.priors import YOLOAnchorGenerator
 from fastdet.structures import DenseOutput
 from tests.models.helpers import make_targets
@@ -58,7 +58,7 @@ def test_boxes_are_shifts_and_ratios() -> None:
 
 def test_losses_are_sums_over_what_counts() -> None:
     binary = BinaryCrossEntropyLoss(reduction="sum")
-    criterion = GridCriterion(STRIDES, binary, binary, binary, MSELoss(reduction="sum"), one_hot_smoother=0.2)
+    criterion = CellCriterion(STRIDES, binary, binary, binary, MSELoss(reduction="sum"), one_hot_smoother=0.2)
     assigned = Assignment(torch.tensor([[0, -2, -1, -1]]), torch.zeros(1, 4))
     losses = criterion(scene(), assigned, make_targets([[[0, 0, 16, 8]]], [[1]]))
     assert losses["loss_conf"].item() == pytest.approx(3 * LN2)
@@ -72,7 +72,7 @@ def test_detections_are_the_best_of_all_levels_with_some_objectness() -> None:
     logits = torch.tensor([[[2.0, -9], [1, -9], [3, -9], [0, -9]]])
     sure = torch.tensor([[50.0, 50, -50, 50]])
     output = given.output._replace(cls_logits=logits, quality=sure)
-    postprocess = GridPostprocess(STRIDES, DensePostprocess(4, 0.99, nms_pre=2, score_thr=0.1), conf_thr=0.01)
+    postprocess = CellPostprocess(STRIDES, DensePostprocess(4, 0.99, nms_pre=2, score_thr=0.1), conf_thr=0.01)
     found = postprocess(output, given.priors, given.coder, torch.tensor([[8, 16]]))
     assert found.count.tolist() == [2]
     assert found.boxes[0, :2].tolist() == [[0, 0, 8, 8], [-4, 0, 12, 8]]

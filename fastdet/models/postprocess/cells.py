@@ -1,4 +1,4 @@
-"""GridPostprocess: anchors with some objectness, the best classes of the whole image. YOLOv3.
+"""CellPostprocess: anchors with some objectness, the best classes of the whole image. YOLOv3.
 
 Letters: B images, P priors.
 """
@@ -16,7 +16,7 @@ from fastdet.structures import DenseOutput, Detections
 
 
 @POSTPROCESS.register()
-class GridPostprocess:
+class CellPostprocess:
     """DensePostprocess over all levels together, of anchors whose objectness is high enough.
 
     Args:
