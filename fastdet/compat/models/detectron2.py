@@ -21,7 +21,7 @@ _NEAR = 1e-6  # Relative; sizes are products of roots.
 
 
 def translate_detectron2(model: Section) -> Translated:
-    """The detector that `detector` (Detectron2's MODEL settings) describes.
+    """The detector that `detector`, or `d2_detector`, describes: Detectron2's MODEL settings.
 
     Raises:
         UnsupportedConfig: a setting that our parts do not have.
@@ -29,7 +29,8 @@ def translate_detectron2(model: Section) -> Translated:
     """
     swap = model.flag("bgr_to_rgb") or model.flag("rgb_to_bgr")
     model.only("data_preprocessor", None)
-    settings = Section(model.take("detector"), "detector")
+    key = "detector" if "detector" in model else "d2_detector"  # the latter in the release candidates of 3.0
+    settings = Section(model.take(key), key)
     model.finish()
     settings.only("keypoint_on", False)
     settings.only("load_proposals", False)
@@ -52,7 +53,7 @@ def translate_detectron2(model: Section) -> Translated:
     if weights:
         own["init_cfg"] = {"type": "Pretrained", "checkpoint": weights}
     name = {"RetinaNet": "RetinaNet"}.get(kind, "MaskRCNN" if "mask_head" in own.get("roi_head", {}) else "FasterRCNN")
-    node = adopt(own, model.place("detector"))
+    node = adopt(own, model.place(key))
     return translate_retinanet(Section(node, name)) if kind == "RetinaNet" else translate_two_stage(Section(node, name))
 
 

@@ -69,6 +69,11 @@ def test_settings_without_a_part_here_are_refused_with_their_place(change: dict[
     assert "c.py:3" in str(caught.value)
 
 
+def test_the_settings_may_have_their_first_name() -> None:
+    model = translate_model(adopt({"type": "Detectron2Wrapper", "d2_detector": RESNET | FPN}))
+    assert model == translated(RESNET | FPN)
+
+
 def test_a_misspelt_setting_is_an_error_with_close_names() -> None:
     with pytest.raises(ConfigError, match=r"unknown argument 'mask_onn' for detector(?s:.*)mask_on"):
         translated(RESNET | FPN | {"mask_onn": True})
