@@ -120,6 +120,29 @@ def _grid(section: Section, train: Any, test: Any) -> RoITranslation:
     return spec("StandardRoIHead", head, section.node), spec("GridStage", grid, section.node), weights + others
 
 
+def _dynamic(section: Section, train: Any, test: Any) -> RoITranslation:
+    """Dynamic R-CNN: a standard stage whose thresholds follow the training."""
+    section.only("mask_head", None)
+    if train is None:
+        return _standard(section, train, test)
+    settings = Section(train.get("dynamic_rcnn"), "train_cfg.rcnn.dynamic_rcnn")
+    values = {key: settings.whole(key) for key in ("iou_topk", "beta_topk", "update_iter_interval")}
+    values |= {key: settings.number(key) for key in ("initial_iou", "initial_beta")}
+    settings.finish()
+    missing = [key for key, value in values.items() if value is None]
+    if missing:
+        raise ConfigError(f"{settings.name} needs {' and '.join(missing)}{at(settings.place())}")
+    others = ConfigDict(train)
+    others.pop("dynamic_rcnn")
+    head, stage, weights = _standard_parts(section, others, test)
+    section.finish()
+    criterion = stage["criterion"].args
+    if criterion["loss_bbox"].type != "SmoothL1Loss" or "reg_decoded_bbox" in criterion:
+        raise section.unsupported("the bend of the box loss follows the training", "use SmoothL1Loss of deltas")
+    values["boxes"] = spec("RoIStage", stage, section.node)
+    return spec("StandardRoIHead", head, section.node), spec("DynamicStage", values, section.node), weights
+
+
 def _standard_parts(section: Section, train: Any, test: Any) -> tuple[dict[str, Any], dict[str, Any], Weights]:
     """The arguments of the head and of the stage, and their weights."""
     weights = initial_weights(section, "roi_head")
@@ -261,6 +284,7 @@ ROI_HEADS: dict[str, Callable[[Section, Any, Any], RoITranslation]] = {
     "StandardRoIHead": _standard,
     "CascadeRoIHead": _cascade,
     "DoubleHeadRoIHead": _standard,
+    "DynamicRoIHead": _dynamic,
     "GridRoIHead": _grid,
     "HybridTaskCascadeRoIHead": _hybrid,
     "MaskScoringRoIHead": _standard,

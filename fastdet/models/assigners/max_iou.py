@@ -54,11 +54,13 @@ class MaxIoUAssigner:
         if isinstance(neg_iou_thr, Sequence):
             if len(neg_iou_thr) != 2:
                 raise ValueError(f"neg_iou_thr must be a number or (low, high), not {tuple(neg_iou_thr)}")
-            self.neg_iou_range = (float(neg_iou_thr[0]), float(neg_iou_thr[1]))
+            neg_iou_range = (float(neg_iou_thr[0]), float(neg_iou_thr[1]))
         else:
-            self.neg_iou_range = (0.0, float(neg_iou_thr))
-        self.pos_iou_thr = pos_iou_thr
-        self.min_pos_iou = min_pos_iou
+            neg_iou_range = (0.0, float(neg_iou_thr))
+        # thresholds that follow the training are tensors []
+        self.neg_iou_range: tuple[float, float | Tensor] = neg_iou_range
+        self.pos_iou_thr: float | Tensor = pos_iou_thr
+        self.min_pos_iou: float | Tensor = min_pos_iou
         self.gt_max_assign_all = gt_max_assign_all
         self.ignore_iof_thr = ignore_iof_thr
         self.ignore_wrt_candidates = ignore_wrt_candidates

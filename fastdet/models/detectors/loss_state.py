@@ -3,11 +3,12 @@
 from torch import nn
 
 from fastdet.models.stages.cascade import CascadeStage
+from fastdet.models.stages.dynamic import DynamicStage
 from fastdet.models.stages.grid import GridStage
 from fastdet.models.stages.roi import RoIStage
 
 
-def keep_loss_state(roi_head: nn.Module, roi: RoIStage | CascadeStage | GridStage) -> None:
+def keep_loss_state(roi_head: nn.Module, roi: RoIStage | CascadeStage | DynamicStage | GridStage) -> None:
     """Makes class losses that are modules part of their box heads, under the name `loss_cls` as in MMDetection.
 
     Criteria are no modules, so these values are saved and moved through the heads alone.

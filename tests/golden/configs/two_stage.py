@@ -275,6 +275,17 @@ def grid_rcnn(depth: int, in_channels: list[int]) -> Model:
     return model
 
 
+def dynamic_rcnn(depth: int, in_channels: list[int]) -> Model:
+    """Dynamic R-CNN: Faster R-CNN whose thresholds follow the training."""
+    model = faster_rcnn(depth, in_channels)
+    model["roi_head"]["type"] = "DynamicRoIHead"
+    model["roi_head"]["bbox_head"]["loss_bbox"] = dict(type="SmoothL1Loss", beta=1.0, loss_weight=1.0)
+    model["train_cfg"]["rcnn"]["dynamic_rcnn"] = dict(
+        iou_topk=75, beta_topk=10, update_iter_interval=1, initial_iou=0.4, initial_beta=1.0
+    )
+    return model
+
+
 def deformable_cascade(depth: int, in_channels: list[int]) -> Model:
     """Cascade R-CNN without masks, with deformable convolutions in the last three stages."""
     model = cascade_mask_rcnn(depth, in_channels)
@@ -333,4 +344,5 @@ MODELS_18: dict[str, Model] = {
     "seesaw": seesaw_cascade(18, R18),
     "sabl": sabl_cascade(18, R18),
     "grid": grid_rcnn(18, R18),
+    "dynamic": dynamic_rcnn(18, R18),
 }
