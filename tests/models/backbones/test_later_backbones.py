@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastdet.models.backbones import (
     ConvNeXt,
@@ -204,3 +205,21 @@ def test_a_trident_network_triples_the_batch_while_training() -> None:
     )
     with pytest.raises(ValueError, match="test_branch_idx"):
         trident_bottleneck((1, 2), 2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        tiny_swin,
+        lambda: PyramidVisionTransformer(overlapping=True, embed_dims=8, num_layers=(1, 1, 1, 1)),
+        lambda: ConvNeXt("atto", out_indices=(0, 3)),
+        lambda: EfficientNet("b0", out_indices=(3, 4)),
+        lambda: tiny_resnet(dcn=switchable_conv(True), stage_with_dcn=(False, True)),
+    ],
+    ids=["swin", "pvt", "convnext", "efficientnet", "sac"],
+)
+def test_no_shape_depends_on_data(make) -> None:
+    with FakeTensorMode():
+        maps = make().train()(torch.rand(2, 3, 72, 100))
+        assert all(len(level) == 2 for level in maps)
+        sum(level.sum() for level in maps).backward()

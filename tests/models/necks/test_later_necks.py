@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastdet.models.layers.norm import batch_norm
 from fastdet.models.necks import FPG, FPN, RFP, CarafeFPN, DyHead
@@ -131,3 +132,10 @@ def test_carafe_pyramids_cut_what_is_too_large() -> None:
         neck(maps[:2])
     with pytest.raises(ValueError, match="cannot give 1"):
         CarafeFPN([2, 4], 4, 1)
+
+
+@pytest.mark.parametrize("make", [lambda: DyHead(16, 16, num_blocks=1), lambda: CarafeFPN([16, 16, 16], 4, 4)])
+def test_no_shape_depends_on_data(make) -> None:
+    with FakeTensorMode():
+        outs = make()([torch.rand(2, 16, h, w) for h, w in ((13, 18), (7, 9), (4, 5))])
+        sum(out.sum() for out in outs).backward()
