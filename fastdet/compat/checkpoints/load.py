@@ -79,7 +79,7 @@ def load_checkpoint(
             may hold.
     """
     if str(path_or_name).startswith(SCHEME):
-        return Checkpoint(path=Path(path_or_name), state_dict=timm_weights(str(path_or_name), asked_by))
+        return Checkpoint(path=Path(path_or_name), state_dict=timm_weights(str(path_or_name)))
     path = resolve(path_or_name, asked_by=asked_by)
     if path.suffix == ".safetensors":
         tensors, meta = _read_safetensors(path, map_location)

@@ -10,12 +10,11 @@ from fastdet.utils.errors import CheckpointError, EnvironmentProblem
 SCHEME = "timm://"
 
 
-def timm_weights(name: str, asked_by: str | None = None) -> "OrderedDict[str, Tensor]":
+def timm_weights(name: str) -> "OrderedDict[str, Tensor]":
     """The pretrained weights of a network, classifier included, from timm's cache or the network.
 
     Args:
         name: with or without the scheme.
-        asked_by: the config key that asks for them, for the message.
 
     Raises:
         EnvironmentProblem: timm is not installed.
@@ -31,5 +30,6 @@ def timm_weights(name: str, asked_by: str | None = None) -> "OrderedDict[str, Te
     try:
         return OrderedDict(timm.create_model(name, pretrained=True).state_dict())
     except (OSError, RuntimeError) as problem:
-        off = f"\n  or start without them: {asked_by}=None" if asked_by else ""
-        raise CheckpointError(f"timm has no weights of {name!r} here: {problem}{off}") from problem
+        raise CheckpointError(
+            f"timm has no weights of {name!r} here: {problem}\n  or start without: pretrained=False in the backbone"
+        ) from problem
