@@ -12,6 +12,7 @@ VERBS = {
     "predict": ("fastdet.predict", "detect objects in pictures, folders and videos"),
     "data": ("fastdet.data.__main__", "check, convert or generate datasets"),
     "config": ("fastdet.tools.print_config", "show the resolved config"),
+    "ckpt": ("fastdet.tools.ckpt", "look into, convert, publish and upgrade checkpoints"),
     "doctor": ("fastdet.doctor", "print versions, devices, what was built, and clashes"),
 }
 

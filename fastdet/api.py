@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from fastdet.build import build_detector, choose_device, load_weights, test_transforms
-from fastdet.compat import load_experiment
+from fastdet.compat import load_experiment, to_experiment
+from fastdet.compat.checkpoints import load_checkpoint, stored_config
 from fastdet.config.schema import Experiment
 from fastdet.data.collate import collate
 from fastdet.data.images import read_image
@@ -21,7 +22,7 @@ from fastdet.data.pipeline import Transform, run_transforms, sample_of_array, sa
 from fastdet.data.sources import Frame, frames
 from fastdet.models.results import to_instances
 from fastdet.structures import Result, Sample
-from fastdet.utils.errors import DataError
+from fastdet.utils.errors import ConfigError, DataError
 from fastdet.utils.files import write_text
 from fastdet.visualization.draw import draw_instances
 from fastdet.visualization.pictures import write_picture
@@ -86,7 +87,7 @@ class Detector:
 
 
 def init_detector(
-    config: str | os.PathLike[str],
+    config: str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     device: str | None = None,
     cfg_options: Sequence[str] = (),
@@ -96,8 +97,9 @@ def init_detector(
     """A detector from a config file and a checkpoint, in evaluation mode.
 
     Args:
-        config: any config that fastdet reads; Python configs run code.
-        checkpoint: a file or a known name; None leaves the weights random.
+        config: any config that fastdet reads; Python configs run code. None takes the one that the checkpoint holds,
+            whose text is read, not run.
+        checkpoint: a file or a known name; None leaves the weights random. Its class names count, if it holds them.
         device: "cpu", "cuda", "cuda:0", ...; None takes CUDA where there is one.
         cfg_options: overrides such as "model.test_cfg.rcnn.score_thr=0.3".
         trust_checkpoint: unpickle whatever the checkpoint holds, which runs its code.
@@ -105,12 +107,18 @@ def init_detector(
     Raises:
         ConfigError, UnsupportedConfig, CheckpointError: with what to do about it.
     """
-    experiment = load_experiment(os.fspath(config), cfg_options)
+    content = None if checkpoint is None else load_checkpoint(checkpoint, trust=trust_checkpoint)
+    if config is not None:
+        experiment = load_experiment(os.fspath(config), cfg_options)
+    elif content is not None:
+        experiment = to_experiment(stored_config(content, cfg_options))
+    else:
+        raise ConfigError("init_detector needs a config, or a checkpoint that holds one")
     where = choose_device(device)
     module = build_detector(experiment)
     classes = experiment.classes
-    if checkpoint is not None:
-        classes = load_weights(module, os.fspath(checkpoint), trust=trust_checkpoint) or classes
+    if content is not None:
+        classes = load_weights(module, content) or classes
     module.classes = classes  # type: ignore[assignment]
     return Detector(module.to(where).eval(), test_transforms(experiment), classes, experiment)
 

@@ -5,6 +5,7 @@ Importing this module registers every part that fastdet has.
 
 import dataclasses
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -18,7 +19,7 @@ import fastdet.data.datasets
 import fastdet.data.transforms
 import fastdet.evaluation
 import fastdet.models  # noqa: F401
-from fastdet.compat.checkpoints import LoadReport, load_checkpoint, load_into
+from fastdet.compat.checkpoints import Checkpoint, LoadReport, load_checkpoint, load_into
 from fastdet.config.schema import DataSplit, Experiment
 from fastdet.data.datasets.base import Dataset
 from fastdet.data.loader import Loader, build_loader
@@ -27,7 +28,7 @@ from fastdet.engine import distributed
 from fastdet.evaluation.metric import Metric
 from fastdet.models.results import to_instances
 from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Spec, build
-from fastdet.structures import Batch, ImageRecord, Instances
+from fastdet.structures import Batch, ImageRecord, Instances, Proposals
 from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
 
 CHECK_SIDE = 64
@@ -89,7 +90,8 @@ def build_detector(experiment: Experiment, *, load_pretrained: bool = False) -> 
     detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if load_pretrained:
         for source in experiment.weights:
-            content = load_checkpoint(source.checkpoint, asked_by=f"model.{source.module}.init_cfg")
+            asked_by = ".".join(filter(None, ("model", source.module, "init_cfg")))
+            content = load_checkpoint(source.checkpoint, asked_by=asked_by)
             load_into(detector.get_submodule(source.module), content, prefix=source.prefix, strict=False)
     return detector
 
@@ -101,7 +103,8 @@ def check_fit(detector: nn.Module, metrics: Sequence[Spec]) -> None:
         ConfigError: a module was handed something else than it was built for, or the metrics ask for masks that the
             detector does not give.
     """
-    picture = Batch(torch.zeros(1, 3, CHECK_SIDE, CHECK_SIDE), torch.full((1, 2), CHECK_SIDE), None, ())
+    whole = Proposals(torch.tensor([[[0.0, 0.0, CHECK_SIDE, CHECK_SIDE]]]), torch.ones(1, dtype=torch.int64))
+    picture = Batch(torch.zeros(1, 3, CHECK_SIDE, CHECK_SIDE), torch.full((1, 2), CHECK_SIDE), None, (), whole)
     was_training = detector.training
     try:
         with torch.no_grad():
@@ -124,23 +127,29 @@ def check_fit(detector: nn.Module, metrics: Sequence[Spec]) -> None:
             )
 
 
-def load_weights(detector: nn.Module, checkpoint: str, *, trust: bool = False) -> tuple[str, ...]:
+def load_weights(detector: nn.Module, checkpoint: str | Checkpoint, *, trust: bool = False) -> tuple[str, ...]:
     """Loads a checkpoint into a detector; every weight must be there and fit.
 
     Args:
+        checkpoint: a file, a known name, or what was read from one.
         trust: also unpickle types outside the allow-list, which runs the file's code.
 
     Returns:
         The class names that the checkpoint holds, () if it holds none.
     """
-    content = load_checkpoint(checkpoint, trust=trust)
+    content = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint, trust=trust)
     load_into(detector, content, strict=True)
     return content.classes
 
 
-def start_from(detector: nn.Module, checkpoint: str, *, trust: bool = False) -> LoadReport:
-    """Loads what fits of a checkpoint, for fine-tuning; heads with another number of classes start anew."""
-    return load_into(detector, load_checkpoint(checkpoint, trust=trust), strict=False, reinit_mismatched=True)
+def start_from(detector: nn.Module, checkpoint: str, *, reinit_head: bool = False, trust: bool = False) -> LoadReport:
+    """Loads what a checkpoint has of the detector's weights, for fine-tuning.
+
+    Args:
+        reinit_head: weights of a head that was for another number of classes keep their fresh values; otherwise they
+            are an error.
+    """
+    return load_into(detector, load_checkpoint(checkpoint, trust=trust), strict=False, reinit_head=reinit_head)
 
 
 def build_dataset(split: DataSplit) -> Dataset:
@@ -181,6 +190,7 @@ def build_split_loader(dataset: Dataset, split: DataSplit, detector: nn.Module, 
         rank=distributed.get_rank(),
         world_size=distributed.get_world_size(),
         training=training,
+        fixed_size=detector.preprocess.train_size if training else None,  # type: ignore[union-attr, arg-type]
     )
 
 
@@ -191,7 +201,13 @@ def build_metrics(specs: Sequence[Spec], dataset: Dataset) -> list[Metric]:
         return [dataset.record(index) for index in range(len(dataset))]
 
     live = {"classes": dataset.classes, "category_ids": dataset.category_ids, "records": records}
-    return [build(spec, (METRICS,), role="metric", **live) for spec in specs]
+    relations = getattr(dataset, "relations", None)
+
+    def wanted(spec: Spec) -> dict[str, Any]:
+        takes = spec.type in METRICS and "relations" in inspect.signature(METRICS.get(spec.type)).parameters
+        return {**live, "relations": relations} if takes else live
+
+    return [build(spec, (METRICS,), role="metric", **wanted(spec)) for spec in specs]
 
 
 def detector_classes(experiment: Experiment) -> Iterator[tuple[str, Spec]]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 from fastdet import build
-from fastdet.compat import load_experiment
+from fastdet.compat import to_experiment
+from fastdet.compat.checkpoints import load_checkpoint, stored_config
+from fastdet.config.configdict import ConfigDict
 from fastdet.config.dump import dump_python
 from fastdet.config.file import load_config
 from fastdet.config.overrides import parse_overrides
@@ -38,17 +40,31 @@ def run(options: argparse.Namespace) -> None:
     """Evaluates a checkpoint and writes what the options ask for."""
     placement = distributed.find_placement(options.launcher)
     device = build.choose_device(options.device, placement.local_rank)
-    experiment = load_experiment(options.config, options.cfg_options)
+    config = _config(options)
+    experiment = to_experiment(config)
     distributed.start(placement, device, launcher=options.launcher, backend=experiment.runtime.backend)
     tables = sys.stderr if options.json else sys.stdout
     try:
         with forwarded("fastdet.evaluation", lambda record: print(record.getMessage(), file=tables)):
-            _run(experiment, options, device)
+            _run(experiment, config, options, device)
     finally:
         distributed.stop()
 
 
-def _run(experiment: Experiment, options: argparse.Namespace, device: torch.device) -> None:
+def _config(options: argparse.Namespace) -> ConfigDict:
+    """The config that is named, or else the one that the checkpoint holds."""
+    if options.config is not None:
+        return load_config(options.config, options.cfg_options)
+    content = load_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
+    return stored_config(content, options.cfg_options)
+
+
+def _source(options: argparse.Namespace) -> str:
+    """The file that gave the config."""
+    return str(options.config or options.checkpoint)
+
+
+def _run(experiment: Experiment, config: ConfigDict, options: argparse.Namespace, device: torch.device) -> None:
     data, specs = experiment.data, experiment.test_metrics
     split = data.test
     if options.split == "val" or split is None:
@@ -82,7 +98,7 @@ def _run(experiment: Experiment, options: argparse.Namespace, device: torch.devi
     if distributed.is_main():
         _write(values, metrics, options)
         if options.report:
-            _report(values, metrics, dataset, options)
+            _report(values, metrics, dataset, config, options)
 
 
 def _with_options(spec: Spec, options: argparse.Namespace) -> Spec:
@@ -94,7 +110,7 @@ def _with_options(spec: Spec, options: argparse.Namespace) -> Spec:
         changes["metric"] = tuple(options.eval)
     if options.format_only:
         changes["format_only"] = True
-        prefix = Path(options.work_dir or default_work_dir(options.config)) / "results"
+        prefix = Path(options.work_dir or default_work_dir(_source(options))) / "results"
         changes.setdefault("outfile_prefix", spec.args.get("outfile_prefix") or str(prefix))
     return spec.replace(**changes)
 
@@ -120,14 +136,16 @@ def _write(values: dict[str, float], metrics: list[Metric], options: argparse.Na
         for name, value in values.items():
             print(f"{name:<28}{value:.4f}")
     stamp = time.strftime("%Y%m%d_%H%M%S")
-    work_dir = Path(options.work_dir or default_work_dir(options.config))
+    work_dir = Path(options.work_dir or default_work_dir(_source(options)))
     write_text(work_dir / stamp / f"{stamp}.json", json.dumps(values, indent=2) + "\n")
     if options.out:
         path = save_results(metrics[0].results, options.out)
         print(f"detections -> {path}", file=sys.stderr)
 
 
-def _report(values: dict[str, float], metrics: list[Metric], dataset: Dataset, options: argparse.Namespace) -> None:
+def _report(
+    values: dict[str, float], metrics: list[Metric], dataset: Dataset, config: ConfigDict, options: argparse.Namespace
+) -> None:
     """Writes the report, with the curves of the training that wrote the checkpoint if its log lies beside it."""
     logs = sorted(Path(options.checkpoint).parent.glob("*/vis_data/scalars.json"))
     facts = collect_environment().to_dict()
@@ -139,7 +157,7 @@ def _report(values: dict[str, float], metrics: list[Metric], dataset: Dataset, o
     }
     path = write_report(
         options.report,
-        title=f"{Path(options.config).stem}: {Path(options.checkpoint).name}",
+        title=f"{Path(_source(options)).stem}: {Path(options.checkpoint).name}",
         metrics=values,
         classes=dataset.classes,
         records=[dataset.record(index) for index in range(len(dataset))],
@@ -147,6 +165,6 @@ def _report(values: dict[str, float], metrics: list[Metric], dataset: Dataset, o
         curves=metrics[0].curves,
         log_file=logs[-1] if logs else None,
         environment=environment,
-        config=dump_python(load_config(options.config, options.cfg_options)),
+        config=dump_python(config),
     )
     print(f"report -> {path}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`fastdet predict SOURCE CFG CKPT`: detects objects in pictures, folders, globs and videos."""
+"""`fastdet predict SOURCE [CFG] CKPT`: detects objects in pictures, folders, globs and videos."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     p = argparse.ArgumentParser(prog="fastdet predict", description="Detect objects in pictures and videos.")
     p.add_argument("source", metavar="SOURCE", help="a picture, a folder, a glob in quotes, or a video")
-    cli.add_config(p)
+    cli.add_config(p, optional=True)
     p.add_argument("checkpoint", metavar="CKPT", nargs="?", help="weights: a file, or a name such as torchvision://...")
     p.add_argument("--weights", metavar="CKPT", help="the weights, as MMDetection's image_demo.py takes them")
     p.add_argument("--out-dir", default="outputs", help="folder for vis/ (pictures) and preds/ (JSON); default outputs")
@@ -27,8 +27,10 @@ def parser() -> argparse.ArgumentParser:
 
 def command(options: argparse.Namespace) -> None:
     """Runs the detector over the source and writes pictures and JSON."""
+    if options.checkpoint is None and not cli.is_config(options.config):
+        options.config, options.checkpoint = None, options.config
     if (options.checkpoint is None) == (options.weights is None):
-        raise FastdetError("give the weights once: SOURCE CFG CKPT, or --weights CKPT")
+        raise FastdetError("give the weights once: SOURCE CFG CKPT, SOURCE CKPT, or --weights CKPT")
     options.checkpoint = options.checkpoint or options.weights
     from fastdet import api  # torch is imported here, so that --help answers at once
 
@@ -37,7 +39,7 @@ def command(options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
-    return cli.run(command, cli.parse(parser(), argv))
+    return cli.run(command, cli.parse(parser(), argv, intermixed=True))
 
 
 if __name__ == "__main__":

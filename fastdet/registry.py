@@ -91,6 +91,7 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._parts: dict[str, Callable[..., Any]] = {}
+        self.refused: dict[str, str] = {}
 
     def register(self, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorator that adds a class or factory under the given names (default: its own)."""
@@ -106,6 +107,10 @@ class Registry:
             return part
 
         return add
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Says why a part that people know is not there; it stands in the error. Anyone may register it still."""
+        self.refused[name] = reason
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
@@ -152,8 +157,10 @@ def _find(spec: Spec, registries: Sequence[Registry], role: str) -> Callable[...
     known = [name for registry in registries for name in registry]
     place = f" (asked in {spec.source})" if spec.source else ""
     article = "an" if role[:1] in "aeiou" else "a"
+    reasons = [registry.refused[spec.type] for registry in registries if spec.type in registry.refused]
     raise UnsupportedConfig(
-        f"{spec.type!r} is not registered as {article} {role}{place}\n  {suggestion(spec.type, known)}\n"
+        f"{spec.type!r} is not registered as {article} {role}{place}\n"
+        f"  {reasons[0] if reasons else suggestion(spec.type, known)}\n"
         "  if it is yours: custom_imports=dict(imports=['your_package.your_module'])"
     )
 

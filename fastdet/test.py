@@ -1,4 +1,4 @@
-"""`fastdet test CFG CKPT`: evaluates a checkpoint on the test set."""
+"""`fastdet test [CFG] CKPT`: evaluates a checkpoint on the test set."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from fastdet.utils.errors import FastdetError, UnsupportedConfig
 def parser() -> argparse.ArgumentParser:
     """The options; those that MMDetection's test.py of 2.x and 3.x takes are understood too."""
     p = argparse.ArgumentParser(prog="fastdet test", description="Evaluate a checkpoint on the test set.")
-    cli.add_config(p)
+    cli.add_config(p, optional=True)
     p.add_argument("checkpoint", metavar="CKPT", help="weights: a file, or a name such as torchvision://...")
     p.add_argument("--work-dir", help="folder for the log and the metrics (default: work_dirs/<config name>)")
     p.add_argument("--out", metavar="X.pkl", help="write the detections in MMDetection's results.pkl layout")
@@ -44,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
 
 def command(options: argparse.Namespace) -> None:
     """Builds the evaluation that the options describe and runs it."""
+    if options.config is None and cli.is_config(options.checkpoint):
+        raise FastdetError(f"give the checkpoint too: fastdet test {options.checkpoint} CKPT")
     if options.out and not options.out.endswith((".pkl", ".pickle")):
         raise FastdetError(f"--out must end in .pkl or .pickle, not {options.out!r}")
     if options.show:
@@ -59,7 +61,7 @@ def command(options: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
-    return cli.run(command, cli.parse(parser(), argv))
+    return cli.run(command, cli.parse(parser(), argv, intermixed=True))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--resume-from", metavar="CKPT", help="the 2.x spelling of --resume CKPT")
     p.add_argument("--auto-resume", action="store_true", help="the 2.x spelling of --resume")
     p.add_argument("--load-from", metavar="CKPT", help="start from these weights, at epoch 0")
+    p.add_argument(
+        "--reinit-head", action="store_true",
+        help="with --load-from: a head that was for another number of classes starts anew",
+    )  # fmt: skip
     p.add_argument("--amp", action="store_true", help="mixed precision (bf16 on the CPU, fp16 on CUDA)")
     p.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
     p.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")

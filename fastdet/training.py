@@ -38,6 +38,7 @@ def apply_options(experiment: Experiment, options: argparse.Namespace, device: t
         experiment.runtime,
         work_dir=options.work_dir,
         load_from=resume if resume not in (None, "auto") else options.load_from,
+        reinit_head=options.reinit_head or None,
         resume=True if resume else (False if options.load_from else None),
         seed=options.seed,
         deterministic=options.deterministic or None,
@@ -133,7 +134,10 @@ def build_runner(experiment: Experiment, options: argparse.Namespace, device: to
     detector = build.build_detector(experiment, load_pretrained=not continues)
     build.check_fit(detector, () if options.no_validate else experiment.val_metrics)
     if experiment.runtime.load_from and not continues:
-        loaded = build.start_from(detector, experiment.runtime.load_from, trust=options.trust_checkpoint)
+        loaded = build.start_from(
+            detector, experiment.runtime.load_from,
+            reinit_head=experiment.runtime.reinit_head, trust=options.trust_checkpoint,
+        )  # fmt: skip
         facts.append(("weights", f"{experiment.runtime.load_from}: {loaded}"))
     detector = detector.to(device)
     train_loader = build.build_split_loader(train_set, train_split, detector, seed=seed, training=True)

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from fractions import Fraction
 
 import pytest
 
@@ -176,3 +177,12 @@ def test_near_names_ignore_case_and_come_best_first() -> None:
     assert suggestion("dept", ["depth", "width"]) == "did you mean 'depth'?"
     assert suggestion("zzz", ["b", "a"]) == "known: a, b"
     assert suggestion("zzz", []) == "known: none"
+
+
+def test_a_known_part_that_is_not_there_says_why() -> None:
+    registry = Registry("transform")
+    registry.refuse("Old", "its package is no longer maintained: leave it out")
+    with pytest.raises(UnsupportedConfig, match="'Old' is not registered as a transform\\n  its package is no longer"):
+        build(Spec.of("Old"), (registry,), role="transform")
+    registry.register("Old")(Fraction)
+    assert build(Spec.of("Old", numerator=3), (registry,)) == 3

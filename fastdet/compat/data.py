@@ -18,6 +18,8 @@ from .v2_data import SPLITS, XML_DATASETS, joined
 LOADER_SPEED = ("persistent_workers", "pin_memory", "prefetch_factor", "timeout", "worker_init_fn")
 # Dataset settings of the same kind; `max_refetch` only bounds retries.
 DATASET_SPEED = ("lazy_init", "serialize_data", "max_refetch")
+# Files beside the annotations, joined with the data root as they are.
+BESIDE = ("proposal_file", "label_file", "hierarchy_file", "meta_file", "image_level_ann_file")
 VIEW_METAINFO = ("palette", "PALETTE", "dataset_type", "task_name", "dataset_name")
 
 
@@ -43,7 +45,7 @@ def split(loader: Any, name: str, *, training: bool) -> DataSplit:
     node = section.take("dataset")
     if not isinstance(node, ConfigDict):
         raise ConfigError(f"{name} needs a dataset{at(section.place())}")
-    shuffle = _sampler(section, training)
+    shuffle, per_class = _sampler(section, training)
     groups, drops = _batch_sampler(section)
     collate = section.take("collate_fn")
     if collate is not None and name_of(collate if isinstance(collate, Mapping) else {"type": collate}) not in (
@@ -56,6 +58,7 @@ def split(loader: Any, name: str, *, training: bool) -> DataSplit:
         "batch_size": section.whole("batch_size", 1),
         "num_workers": section.whole("num_workers", 0),
         "shuffle": shuffle,
+        "images_per_class": per_class,
         "group_by_aspect_ratio": groups,
         "drop_last": section.flag("drop_last", False) or drops,
     }
@@ -66,21 +69,32 @@ def split(loader: Any, name: str, *, training: bool) -> DataSplit:
         raise ConfigError(f"{name}: {problem}{at(section.place())}") from problem
 
 
-def _sampler(section: Section, training: bool) -> bool:
-    """True if the samples are shuffled. An infinite sampler reads the same: loops counted in iterations go on."""
+def _sampler(section: Section, training: bool) -> tuple[bool, int | None]:
+    """Whether the samples are shuffled, and how many of a class follow one another if classes take turns.
+
+    An infinite sampler reads as the default one: loops counted in iterations go on.
+    """
     node = section.take("sampler")
     if node is None:
-        return training
+        return training, None
     inner = Section(node, f"{section.name}.sampler")
     kind = name_of(node, "DefaultSampler")
+    if kind == "ClassAwareSampler":
+        inner.skip("type")
+        inner.only("seed", None)
+        per_class = inner.whole("num_sample_class", 1)
+        inner.finish()
+        return True, per_class
     if kind not in ("DefaultSampler", "InfiniteSampler"):
-        raise inner.unsupported(f"the sampler {kind!r} is not supported", "supported: DefaultSampler, InfiniteSampler")
+        raise inner.unsupported(
+            f"the sampler {kind!r} is not supported", "supported: DefaultSampler, InfiniteSampler, ClassAwareSampler"
+        )
     # `round_up` repeats samples so that every process has as many; fastdet's evaluation counts each image once.
     inner.skip("type", "round_up")
     inner.only("seed", None)
     shuffle = inner.flag("shuffle", True)
     inner.finish()
-    return bool(shuffle)
+    return bool(shuffle), None
 
 
 def _batch_sampler(section: Section) -> tuple[bool, bool]:
@@ -136,10 +150,10 @@ def _leaf(node: ConfigDict, kind: str, training: bool) -> Spec:
     root = section.text("data_root", "")
     values: dict[str, Any] = {"ann_file": _file(section, root)}
     values.update(_prefixes(section, kind, root))
-    if "proposal_file" in section:
-        proposals = section.text("proposal_file")
-        if proposals:
-            values["proposal_file"] = joined(root, proposals)
+    for key in BESIDE:
+        path = section.text(key) if key in section else None
+        if path:
+            values[key] = joined(root, path)
     values.update(_metainfo(section))
     filters = section.take("filter_cfg")
     test_mode = section.flag("test_mode", None)
@@ -179,7 +193,8 @@ def _prefixes(section: Section, kind: str, root: str) -> dict[str, str]:
     if isinstance(prefixes, str):
         prefixes = {"img": prefixes}
     if kind in XML_DATASETS:
-        return {"root": joined(root, prefixes.get("sub_data_root", ""))}
+        # WIDER Face's root is written as the folder of images.
+        return {"root": joined(root, prefixes.get("sub_data_root") or prefixes.get("img", ""))}
     result = {"image_dir": joined(root, prefixes.get("img", prefixes.get("img_path", "")))}
     for key, value in prefixes.items():
         # VOC's key, left over in a COCO dataset that was made from it.

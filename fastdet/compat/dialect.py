@@ -51,13 +51,15 @@ class Section:
     Args:
         node: the dict; it is not changed.
         name: how messages call it ("train_dataloader", "Resize").
+        own_parts: the config brings parts of the user's own, which are carried by name where they can be.
     """
 
-    def __init__(self, node: Any, name: str) -> None:
+    def __init__(self, node: Any, name: str, *, own_parts: bool = False) -> None:
         if not isinstance(node, Mapping):
             raise ConfigError(f"{name} must be a dict, not {node!r}")
         self.node = node
         self.name = name
+        self.own_parts = own_parts
         self._left = dict(node)
         self._known: set[str] = set()
 

@@ -11,7 +11,15 @@ from .v2_data import joined
 METRICS: dict[str, dict[str, Any]] = {
     "CocoMetric": {
         "ann_file": None, "metric": ("bbox",), "classwise": False, "proposal_nums": (100, 300, 1000), "iou_thrs": None,
-        "metric_items": None, "format_only": False, "outfile_prefix": None, "prefix": "coco", "sort_categories": False,
+        "metric_items": None, "format_only": False, "outfile_prefix": None, "prefix": "coco",
+    },
+    "LVISMetric": {
+        "ann_file": None, "metric": ("bbox",), "classwise": False, "proposal_nums": (100, 300, 1000), "iou_thrs": None,
+        "metric_items": None, "format_only": False, "outfile_prefix": None, "prefix": "lvis",
+    },
+    "OpenImagesMetric": {
+        "iou_thrs": 0.5, "ioa_thrs": 0.5, "scale_ranges": None, "use_group_of": True, "get_supercategory": True,
+        "filter_labels": True, "prefix": "openimages",
     },
     "VOCMetric": {
         "metric": "mAP", "eval_mode": "11points", "iou_thrs": 0.5, "scale_ranges": None,
@@ -35,6 +43,8 @@ def _metric(node: ConfigDict) -> Spec:
     section = Section(node, kind)
     section.local_files()
     section.skip(*SPEED)
+    if kind == "CocoMetric":
+        section.skip("sort_categories")  # categories are found by their ids
     if kind not in METRICS:
         values = {k: v for k, v in section.left().items() if k != "type"}
         for key in ("ann_file", "seg_prefix"):
@@ -51,9 +61,9 @@ def _metric(node: ConfigDict) -> Spec:
         values["prefix"] = METRICS[kind]["prefix"]
     if isinstance(values.get("ann_file"), str):
         values["ann_file"] = joined(None, values["ann_file"])
-    if kind == "CocoMetric":
+    if kind in ("CocoMetric", "LVISMetric"):
         values["metric"] = tuple(as_list(values["metric"]))
-    elif isinstance(values["metric"], list | tuple) and len(values["metric"]) == 1:
+    elif isinstance(values.get("metric"), list | tuple) and len(values["metric"]) == 1:
         values["metric"] = values["metric"][0]
     always = {key: values[key] for key in WRITTEN_ALWAYS if key in values}
     return spec(kind, {**without(values, METRICS[kind]), **always}, node)

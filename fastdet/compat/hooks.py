@@ -8,13 +8,17 @@ from fastdet.config.schema import Checkpoints, Ema, Loop
 from fastdet.registry import Spec
 from fastdet.utils.errors import ConfigError, UnsupportedConfig
 
-from .dialect import Section, as_list, at, dict_list, name_of, place_of, spec_of
+from .dialect import Section, as_list, at, dict_list, name_of, place_of, spec, spec_of
+from .pipeline import transforms
 
 # Hooks that do what fastdet's runner does anyway.
 BUILT_IN = {
     "IterTimerHook": "times are always logged",
     "RuntimeInfoHook": "the state is always in the checkpoint",
     "ParamSchedulerHook": "schedules always run",
+    "SetEpochInfoHook": "detectors that ask for the epoch are told it",
+    "SyncNormHook": "all processes have the same running statistics always",
+    "SyncBuffersHook": "all processes have the same running statistics always",
     "DistSamplerSeedHook": "every epoch is shuffled anew",
     "NumClassCheckHook": "the number of classes is always checked",
     "CheckInvalidLossHook": "a loss that is not finite always stops the training",
@@ -81,6 +85,8 @@ def hooks(cfg: ConfigDict, loop: Loop) -> Hooks:
             if ema is not None:
                 raise UnsupportedConfig(f"two EMAHooks are not supported{at(place_of(hook))}\n  keep one")
             ema = _ema(hook)
+        elif kind == "PipelineSwitchHook":
+            others.append(_pipeline_switch(hook))
         elif _is_kept(hook, kind):
             others.append(spec_of(hook))
     return Hooks(checkpoints, interval, ema, tuple(others))
@@ -88,6 +94,17 @@ def hooks(cfg: ConfigDict, loop: Loop) -> Hooks:
 
 def _is_kept(hook: ConfigDict, kind: str) -> bool:
     return kind not in BUILT_IN and not (kind in DRAWING and not hook.get("draw", False))
+
+
+def _pipeline_switch(hook: ConfigDict) -> Spec:
+    section = Section(hook, "PipelineSwitchHook")
+    section.skip("type")
+    steps = transforms(section.take("switch_pipeline", []), "PipelineSwitchHook.switch_pipeline", training=True)
+    values = {"switch_epoch": section.whole("switch_epoch"), "switch_pipeline": steps}
+    if "priority" in section:
+        values["priority"] = section.take("priority")
+    section.finish()
+    return spec("PipelineSwitchHook", values, hook)
 
 
 def _logger(hook: ConfigDict) -> int:

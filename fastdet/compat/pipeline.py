@@ -14,6 +14,13 @@ REQUIRED = object()
 
 _RESIZE = {"clip_object_border": True, "backend": "cv2", "interpolation": "bilinear"}
 _LOAD = {"imdecode_backend": "cv2"}
+_MOSAIC = {
+    "img_scale": (640, 640), "center_ratio_range": (0.5, 1.5), "bbox_clip_border": True, "pad_val": 114.0, "prob": 1.0,
+}  # fmt: skip
+_MIXUP = {
+    "img_scale": (640, 640), "ratio_range": (0.5, 1.5), "flip_ratio": 0.5, "pad_val": 114.0, "max_iters": 15,
+    "bbox_clip_border": True,
+}  # fmt: skip
 
 # Arguments and defaults of MMDetection's transforms. `keep_ratio` is written always: 2.x and 3.x differ in its default.
 TRANSFORMS: dict[str, dict[str, Any]] = {
@@ -48,6 +55,20 @@ TRANSFORMS: dict[str, dict[str, Any]] = {
     "MinIoURandomCrop": {
         "min_ious": (0.1, 0.3, 0.5, 0.7, 0.9), "min_crop_size": 0.3, "bbox_clip_border": True,
     },
+    "Mosaic": _MOSAIC,
+    "CachedMosaic": {**_MOSAIC, "max_cached_images": 40, "random_pop": True},
+    "MixUp": _MIXUP,
+    "CachedMixUp": {**_MIXUP, "max_cached_images": 20, "random_pop": True, "prob": 1.0},
+    "RandomAffine": {
+        "max_rotate_degree": 10.0, "max_translate_ratio": 0.1, "scaling_ratio_range": (0.5, 1.5),
+        "max_shear_degree": 2.0, "border": (0, 0), "border_val": (114, 114, 114), "bbox_clip_border": True,
+    },
+    "YOLOXHSVRandomAug": {"hue_delta": 5, "saturation_delta": 30, "value_delta": 30},
+    "CopyPaste": {
+        "max_num_pasted": 100, "bbox_occluded_thr": 10, "mask_occluded_thr": 300, "selected": True,
+        "paste_by_box": False,
+    },
+    "LoadProposals": {"num_max_proposals": None},
 }  # fmt: skip
 # What a missing argument means although the Spec always holds it.
 IMPLIED: dict[str, dict[str, Any]] = {
@@ -61,7 +82,7 @@ FORWARDING = frozenset({"RandomResize", "RandomChoiceResize"})
 # A test pipeline of these alone needs no annotations: metrics read them from the dataset's records.
 WITHOUT_ANNOTATIONS = frozenset(
     {"LoadImageFromFile", "Resize", "FixScaleResize", "RandomResize", "RandomChoiceResize", "RandomFlip", "Pad",
-     "Normalize", "FixShapeResize"}
+     "Normalize", "FixShapeResize", "LoadProposals"}
 )  # fmt: skip
 
 
@@ -74,9 +95,15 @@ def transforms(pipeline: Any, name: str, *, training: bool) -> tuple[Spec, ...]:
     Raises:
         ConfigError: an unknown or missing argument, or a pipeline that is no list of dicts.
     """
-    result = []
+    result: list[Spec] = []
     for node in dict_list(pipeline, name):
-        if name_of(node) not in FORMATTING:
+        if name_of(node) == "ProposalBroadcaster":
+            # Proposals follow every transform here, so that nothing needs to be wrapped.
+            section = Section(node, "ProposalBroadcaster")
+            section.skip("type")
+            result += transforms(section.take("transforms", []), "ProposalBroadcaster.transforms", training=True)
+            section.finish()
+        elif name_of(node) not in FORMATTING:
             result.append(transform(node))
     if not training and all(s.type in WITHOUT_ANNOTATIONS or s.type == "LoadAnnotations" for s in result):
         result = [s for s in result if s.type != "LoadAnnotations"]

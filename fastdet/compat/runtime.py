@@ -34,7 +34,7 @@ IGNORED = {
 READ = frozenset(
     {"model", "data_preprocessor", "train_dataloader", "val_dataloader", "test_dataloader", "val_evaluator",
      "test_evaluator", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper", "param_scheduler", "default_hooks",
-     "custom_hooks", "custom_imports", "load_from", "resume", "work_dir", "randomness", "auto_scale_lr",
+     "custom_hooks", "custom_imports", "load_from", "reinit_head", "resume", "work_dir", "randomness", "auto_scale_lr",
      "find_unused_parameters", "model_wrapper_cfg", "sync_bn", "workflow"}
 )  # fmt: skip
 # Names that configs use for their own values by custom; they are alike to keys and mean no mistake.
@@ -77,6 +77,7 @@ def runtime(cfg: ConfigDict, loop: Loop) -> Runtime:
     return Runtime(
         work_dir=section.text("work_dir"),
         load_from=load_from,
+        reinit_head=section.flag("reinit_head", False),
         resume=bool(resume),
         seed=seed,
         deterministic=deterministic,

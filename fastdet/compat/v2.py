@@ -196,6 +196,8 @@ def _fold_pipelines(cfg: ConfigDict) -> dict[str, list[Folded]]:
     """Takes Normalize and Pad out of every pipeline; what they said, by split."""
     found: dict[str, list[Folded]] = {split: [] for split in SPLITS}
     padding: list[ConfigDict] = []
+    roi_head = (cfg.get("model") or {}).get("roi_head")
+    semantic_head = roi_head.get("semantic_head") if isinstance(roi_head, ConfigDict) else None
 
     def visit(node: Any, split: str) -> None:
         if isinstance(node, list | tuple):
@@ -208,6 +210,8 @@ def _fold_pipelines(cfg: ConfigDict) -> dict[str, list[Folded]]:
         if isinstance(node.get("pipeline"), list):
             pipeline, folded = fold(node["pipeline"])
             padding.extend(t for t in pipeline if name_of(t) == "Pad")
+            if isinstance(semantic_head, ConfigDict):
+                pipeline = _without_rescaling(pipeline, semantic_head)
             node.put("pipeline", pipeline, node.place("pipeline"))
             if folded is not None:
                 found[split].append(folded)
@@ -219,3 +223,11 @@ def _fold_pipelines(cfg: ConfigDict) -> dict[str, list[Folded]]:
             visit(loader.get("dataset"), split)
             found[split] = [replace(folded, is_padded=bool(padding)) for folded in found[split]]
     return found
+
+
+def _without_rescaling(pipeline: list[ConfigDict], semantic_head: ConfigDict) -> list[ConfigDict]:
+    """The pipeline without SegRescale, which 3.x's semantic heads do themselves."""
+    for node in pipeline:
+        if name_of(node) == "SegRescale":
+            semantic_head.put("seg_scale_factor", node.get("scale_factor", 1), node.place("scale_factor"))
+    return [node for node in pipeline if name_of(node) != "SegRescale"]

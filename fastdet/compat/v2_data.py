@@ -63,7 +63,9 @@ def _loader(node: ConfigDict | None, split: str) -> ConfigDict:
         result.put("sampler", sampler, section.place("shuffle"))
     balanced = section.take("class_aware_sampler")
     if balanced is not None:
-        result.put("sampler", derived(node, "class_aware_sampler", type="ClassAwareSampler", **balanced), None)
+        sampler = derived(node, "class_aware_sampler", type="ClassAwareSampler", _delete_=True, **balanced)
+        result.put("sampler", sampler, None)
+        result.put("batch_sampler", None, None)  # it does not group by orientation in 2.x
     section.finish("samples_per_gpu", "workers_per_gpu", "drop_last", "shuffle")
     return result
 
@@ -151,7 +153,8 @@ def _leaf(node: ConfigDict, training: bool) -> ConfigDict:
     if "min_size" in node and kind in XML_DATASETS:
         source = node.place("min_size")
         filters.put("bbox_min_size", node.pop("min_size"), source)
-    if "type" in node and training and not node.get("test_mode"):
+    # Open Images is not filtered, in neither release.
+    if "type" in node and training and not node.get("test_mode") and not kind.startswith("OpenImages"):
         filters.setdefault("filter_empty_gt", True)
         filters.setdefault("min_size", OLD_MIN_SIZE)
     if filters and not (training is False or node.get("test_mode")):

@@ -41,10 +41,14 @@ def evaluators(evaluation: ConfigDict | None, dataset: Any) -> Any:
     section.skip("interval", "start", "dynamic_intervals", "by_epoch", "gpu_collect", "tmpdir", "priority", "out_dir")
     section.skip("save_best", "rule", "type", "logger", "broadcast_bn_buffer")
     kind = name_of(dataset)
-    metric = section.take("metric", "mAP" if kind in XML_DATASETS else "bbox")
+    by_map = kind in XML_DATASETS or kind.startswith("OpenImages")
+    metric = section.take("metric", "mAP" if by_map else "bbox")
     wanted = set(as_list(metric))
     result = derived(evaluation or dataset)
-    if wanted <= VOC_METRICS:
+    if kind.startswith("OpenImages") and wanted <= {"mAP"}:
+        result.update(type="OpenImagesMetric")
+        _copy(section, result, {"iou_thr": "iou_thrs", "ioa_thr": "ioa_thrs", "use_group_of": "use_group_of"})
+    elif wanted <= VOC_METRICS:
         result.update(type="VOCMetric", metric=metric, eval_mode=_voc_mode(kind, dataset))
         _copy(
             section, result, {"iou_thr": "iou_thrs", "proposal_nums": "proposal_nums", "scale_ranges": "scale_ranges"}

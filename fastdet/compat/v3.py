@@ -24,7 +24,7 @@ def experiment(cfg: ConfigDict) -> Experiment:
     model = cfg.get("model")
     if not isinstance(model, ConfigDict) or "type" not in model:
         raise ConfigError(f"a config needs model=dict(type=...){at(cfg.source)}")
-    tree, weights = models.translate_model(model)
+    tree, weights = models.translate_model(model, own_parts=bool(cfg.get("custom_imports")))
     splits = data(cfg)
     training = loop(cfg.get("train_cfg"))
     settings = runtime(cfg, training)

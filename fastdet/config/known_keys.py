@@ -6,11 +6,12 @@ Only sections without a `type` need a table: the arguments of parts are checked 
 _TOP_LEVEL = """
     model dataset_type data_root data train_pipeline test_pipeline img_norm_cfg evaluation optimizer optimizer_config
     lr_config momentum_config runner total_epochs checkpoint_config log_config custom_hooks dist_params log_level
-    load_from resume_from auto_resume workflow work_dir opencv_num_threads mp_start_method auto_scale_lr fp16 seed
-    deterministic gpu_ids device cudnn_benchmark find_unused_parameters custom_imports file_client_args classes
-    metainfo train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg val_evaluator test_evaluator
-    optim_wrapper param_scheduler default_scope default_hooks env_cfg vis_backends visualizer log_processor resume
-    backend_args randomness experiment_name launcher tta_model tta_pipeline model_wrapper_cfg cfg sync_bn compile
+    load_from reinit_head resume_from auto_resume workflow work_dir opencv_num_threads mp_start_method auto_scale_lr
+    fp16 seed deterministic gpu_ids device cudnn_benchmark find_unused_parameters custom_imports file_client_args
+    classes metainfo train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg val_evaluator
+    test_evaluator optim_wrapper param_scheduler default_scope default_hooks env_cfg vis_backends visualizer
+    log_processor resume backend_args randomness experiment_name launcher tta_model tta_pipeline model_wrapper_cfg cfg
+    sync_bn compile
 """
 
 _DATASET = "type ann_file img_prefix seg_prefix proposal_file data_root data_prefix pipeline classes metainfo"

@@ -4,7 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from fastdet.utils.errors import ConfigError, near_names
+from fastdet.utils.errors import MissingConfig, near_names
 
 PATH_VARIABLE = "FASTDET_CONFIG_PATH"
 
@@ -16,14 +16,14 @@ def find_config(name: str, folder: Path) -> Path:
         name: a path, relative to `folder` unless absolute, or `package::path` (the suffix may be left out).
 
     Raises:
-        ConfigError: there is no such file; names the places looked at and close file names.
+        MissingConfig: there is no such file; names the places looked at and close file names.
     """
     if "::" in name:
         return _find_shipped(name)
     path = Path(os.path.normpath(folder / Path(name).expanduser()))
     if path.is_file():
         return path
-    raise ConfigError(f"config file not found: {shown_path(path)}{_close_files(path)}")
+    raise MissingConfig(f"config file not found: {shown_path(path)}{_close_files(path)}")
 
 
 def config_folders(package: str) -> list[Path]:
@@ -57,7 +57,7 @@ def _find_shipped(name: str) -> Path:
     places = "".join(f"\n  looked in {shown_path(f)}" for f in folders)
     hints = [_close_files(f / rest) for f in folders]
     hint = next((h for h in hints if "did you mean" in h), max(hints, default="", key=len))
-    raise ConfigError(
+    raise MissingConfig(
         f"no config {rest!r} of the package {package!r}{places}{hint}\n"
         f"  folders with more configs can be named in the environment variable {PATH_VARIABLE}"
     )

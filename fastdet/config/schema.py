@@ -24,7 +24,10 @@ class Pretrained:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSplit:
-    """One loader. RepeatDataset and ConcatDataset hold dataset Specs, leaf datasets hold `transforms`."""
+    """One loader. RepeatDataset and ConcatDataset hold dataset Specs, leaf datasets hold `transforms`.
+
+    With `images_per_class` the classes take turns, each with that many of its images at a time.
+    """
 
     dataset: Spec
     batch_size: int = 1
@@ -32,9 +35,12 @@ class DataSplit:
     shuffle: bool = False
     group_by_aspect_ratio: bool = False
     drop_last: bool = False
+    images_per_class: int | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "batch_size")
+        if self.images_per_class is not None:
+            _positive(self, "images_per_class")
         _not_negative(self, "num_workers")
 
 
@@ -115,10 +121,14 @@ class Ema:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Everything around the training: files, seeds, logging, devices, users' hooks."""
+    """Everything around the training: files, seeds, logging, devices, users' hooks.
+
+    `reinit_head` lets a head start anew that `load_from` has for another number of classes.
+    """
 
     work_dir: str | None = None
     load_from: str | None = None
+    reinit_head: bool = False
     resume: bool = False
     seed: int | None = None
     deterministic: bool = False

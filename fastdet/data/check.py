@@ -15,7 +15,7 @@ from .datasets.base import Dataset, RecordDataset
 from .datasets.coco import category_names, load_coco, read_coco
 from .datasets.table import AnnotationTable
 from .datasets.voc import parse_xml, read_ids, read_voc
-from .datasets.wrappers import ConcatDataset, RepeatDataset
+from .datasets.wrappers import ConcatDataset, Wrapper
 from .images import read_image
 from .report import Report
 
@@ -125,7 +125,7 @@ def _existing(table: AnnotationTable, rows: np.ndarray) -> np.ndarray:
 
 
 def _leaves(dataset: Dataset) -> list[RecordDataset]:
-    if isinstance(dataset, RepeatDataset):
+    if isinstance(dataset, Wrapper):
         return _leaves(dataset.dataset)
     if isinstance(dataset, ConcatDataset):
         return [leaf for inner in dataset.datasets for leaf in _leaves(inner)]

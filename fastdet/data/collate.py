@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from fastdet.data.masks import Windows, select_masks, window_masks
-from fastdet.structures import Batch, ImageMeta, MaskBuffer, Sample, Targets
+from fastdet.structures import Batch, ImageMeta, MaskBuffer, Proposals, Sample, Targets
 from fastdet.utils.errors import DataError
 
+NO_CLASS = 255
+"""What pixels of a semantic map hold that belong to no class."""
 MIN_SLOTS = 8
 """The least number of target slots: few sizes of M mean few compiled variants of a training step."""
 
@@ -21,26 +23,28 @@ MIN_SLOTS = 8
 def collate(samples: Sequence[Sample], *, pad_divisor: int = 1, fixed_size: tuple[int, int] | None = None) -> Batch:
     """Makes a batch of samples.
 
-    Pixels are padded with 0 at the right and bottom to the largest height and width, rounded up to `pad_divisor`, or to
-    `fixed_size`. They stay uint8 unless a sample is float. Ignored objects are split from the others; boxes that the
-    transforms left without area (a crop beside the object) join them, since no regression target exists for them. Masks
-    travel if every sample has them, cut out to the windows of their set pixels.
+    Pixels are padded with 0 at the right and bottom to the largest height and width, rounded up to `pad_divisor`, and
+    to at least `fixed_size`. They stay uint8 unless a sample is float. Ignored objects are split from the others; boxes
+    that the transforms left without area (a crop beside the object) join them, since no regression target exists for
+    them. Masks, semantic maps and proposals travel if every sample has them: masks cut out to the windows of their set
+    pixels, maps padded with 255.
 
     Args:
-        fixed_size: (H, W) that every batch gets (MMDetection's BatchFixedSizePad).
+        fixed_size: (H, W) that every batch gets at least (MMDetection's BatchFixedSizePad).
 
     Raises:
-        DataError: a sample has no pixels, or is larger than `fixed_size`.
+        DataError: a sample has no pixels.
     """
     sizes = [_size(sample) for sample in samples]
     samples = [_with_area(sample) for sample in samples]
-    targets = _targets(samples)
+    size = _batch_size(sizes, pad_divisor, fixed_size)
+    targets = _targets(samples, size)
     metas = tuple(
         ImageMeta(s.image_id, s.path, s.file_size, size, s.scale, s.flip)
         for s, size in zip(samples, sizes, strict=True)
     )
-    pixels = _stack_pixels(samples, _batch_size(samples, sizes, pad_divisor, fixed_size))
-    return Batch(pixels, torch.tensor(sizes, dtype=torch.int64), targets, metas)
+    pixels = _stack_pixels(samples, size)
+    return Batch(pixels, torch.tensor(sizes, dtype=torch.int64), targets, metas, _proposals(samples))
 
 
 def round_slots(count: int) -> int:
@@ -55,19 +59,11 @@ def _size(sample: Sample) -> tuple[int, int]:
     return height, width
 
 
-def _batch_size(
-    samples: Sequence[Sample], sizes: list[tuple[int, int]], divisor: int, fixed_size: tuple[int, int] | None
-) -> tuple[int, int]:
+def _batch_size(sizes: list[tuple[int, int]], divisor: int, fixed_size: tuple[int, int] | None) -> tuple[int, int]:
+    height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
     if fixed_size is None:
-        height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
         return height, width
-    for sample, size in zip(samples, sizes, strict=True):
-        if size[0] > fixed_size[0] or size[1] > fixed_size[1]:
-            raise DataError(
-                f"{sample.path}: {size[0]} x {size[1]} (H x W) after the transforms, larger than the fixed size "
-                f"{fixed_size[0]} x {fixed_size[1]}\n  fix: resize or crop to it in the pipeline"
-            )
-    return fixed_size
+    return max(height, fixed_size[0]), max(width, fixed_size[1])
 
 
 def _stack_pixels(samples: Sequence[Sample], size: tuple[int, int]) -> Tensor:
@@ -87,7 +83,7 @@ def _with_area(sample: Sample) -> Sample:
     return replace(sample, ignore=sample.ignore | empty) if empty.any() else sample
 
 
-def _targets(samples: Sequence[Sample]) -> Targets:
+def _targets(samples: Sequence[Sample], size: tuple[int, int]) -> Targets:
     counts = [int((~s.ignore).sum()) for s in samples]
     ignored = [int(s.ignore.sum()) for s in samples]
     num_slots, num_ignore = round_slots(max(counts)), round_slots(max(ignored))
@@ -101,7 +97,29 @@ def _targets(samples: Sequence[Sample]) -> Targets:
     return Targets(
         torch.from_numpy(boxes), torch.from_numpy(labels), torch.tensor(counts),
         torch.from_numpy(ignore_boxes), torch.tensor(ignored), _mask_buffer(samples, num_slots),
+        _semantic_maps(samples, size),
     )  # fmt: skip
+
+
+def _semantic_maps(samples: Sequence[Sample], size: tuple[int, int]) -> Tensor | None:
+    """[B, H, W] uint8"""
+    maps = torch.full((len(samples), *size), NO_CLASS, dtype=torch.uint8)
+    for slot, sample in zip(maps, samples, strict=True):
+        if sample.semantic is None:
+            return None
+        height, width = sample.semantic.shape
+        slot[:height, :width] = torch.from_numpy(np.ascontiguousarray(sample.semantic))
+    return maps
+
+
+def _proposals(samples: Sequence[Sample]) -> Proposals | None:
+    found = [sample.proposals for sample in samples if sample.proposals is not None]
+    if len(found) < len(samples):
+        return None
+    boxes = np.zeros((len(found), round_slots(max(map(len, found))), 4), np.float32)
+    for slots, part in zip(boxes, found, strict=True):
+        slots[: len(part)] = part
+    return Proposals(torch.from_numpy(boxes), torch.tensor([len(part) for part in found]))
 
 
 def _mask_buffer(samples: Sequence[Sample], num_slots: int) -> MaskBuffer | None:

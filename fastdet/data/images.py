@@ -59,6 +59,32 @@ def decode_image(data: bytes, name: str, *, ignore_orientation: bool = False) ->
     return image
 
 
+def read_map(path: str | os.PathLike[str]) -> np.ndarray:
+    """Decodes a picture whose values are classes, one channel of 8 bits, as it is stored.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        DataError: the file is missing or damaged, or has several channels or more bits.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            data = file.read()
+    except OSError as problem:
+        raise DataError(f"{name}: semantic map cannot be read: {problem.strerror or problem}") from problem
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if found is None or _missing_end(data):
+        raise DataError(f"{name}: semantic map cannot be decoded ({len(data)} bytes)")
+    if found.ndim != 2 or found.dtype != np.uint8:
+        raise DataError(
+            f"{name}: a semantic map has one channel of 8 bits, this picture has the shape {found.shape} and "
+            f"{found.dtype}"
+        )
+    return found
+
+
 def _missing_end(data: bytes) -> str:
     """What the end of a cut-off file lacks, or "". OpenCV fills such JPEGs with grey and only warns on stderr."""
     if data.startswith(b"\xff\xd8"):

@@ -2,7 +2,7 @@
 
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from fastdet.utils.errors import DataError, FastdetError
 
 from .collate import collate
 from .datasets.base import Dataset
+from .pipeline import Step
 from .sampler import BatchSampler, Draw, sample_rng
 
 
@@ -88,6 +89,14 @@ class Loader:
     def __len__(self) -> int:
         return len(self.sampler)
 
+    def leave_out(self, names: Collection[str]) -> None:
+        """Drops the dataset's transforms of these names, from the next epoch that is entered on."""
+        self.dataset.leave_out(names)
+
+    def change_transforms(self, transforms: Sequence[Step]) -> None:
+        """Gives the dataset other transforms, from the next epoch that is entered on."""
+        self.dataset.change_transforms(transforms)
+
     def iterate(self, epoch: int = 0, start_batch: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start_batch` on.
 
@@ -151,7 +160,7 @@ def build_loader(
     Args:
         pad_divisor: sides of a batch are multiples of it.
         training: every process gets as many images (some twice); else each image comes exactly once.
-        fixed_size: (H, W) of every batch, instead of the size of its largest image.
+        fixed_size: (H, W) that every batch has at least.
 
     Raises:
         DataError: the dataset is empty.
@@ -161,14 +170,25 @@ def build_loader(
     portrait = None
     if split.group_by_aspect_ratio:
         portrait = np.array([dataset.aspect_ratio(i) < 1 for i in range(len(dataset))])
+    class_images = None if split.images_per_class is None else _class_images(dataset)
     sampler = BatchSampler(
         num_images=len(dataset), batch_size=split.batch_size, seed=seed, shuffle=split.shuffle, even=training,
-        drop_last=split.drop_last, portrait=portrait, rank=rank, world_size=world_size,
+        drop_last=split.drop_last, portrait=portrait, class_images=class_images,
+        images_per_class=split.images_per_class or 1, rank=rank, world_size=world_size,
     )  # fmt: skip
     return Loader(
         dataset, sampler, num_workers=split.num_workers, pad_divisor=pad_divisor, fixed_size=fixed_size,
         pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
+
+
+def _class_images(dataset: Dataset) -> list[np.ndarray]:
+    """The images of each class."""
+    images: list[list[int]] = [[] for _ in dataset.classes]
+    for index in range(len(dataset)):
+        for label in np.unique(dataset.record(index).labels):
+            images[label].append(index)
+    return [np.array(part, np.int64) for part in images]
 
 
 def _empty(dataset: Dataset) -> str:

@@ -121,6 +121,18 @@ def pad_masks(masks: Masks, new_size: tuple[int, int], value: int = 0) -> Masks:
     return out
 
 
+def move_masks(masks: Masks, dx: int, dy: int, new_size: tuple[int, int]) -> Masks:
+    """Masks moved by (dx, dy) pixels into an image of size (H, W), where bitmaps are cut off and polygons are not."""
+    if not isinstance(masks, np.ndarray):
+        return translate_masks(masks, dx, dy)
+    count, height, width = masks.shape
+    out = np.zeros((count, *new_size), np.uint8)
+    top, left, bottom, right = max(dy, 0), max(dx, 0), min(dy + height, new_size[0]), min(dx + width, new_size[1])
+    if top < bottom and left < right:
+        out[:, top:bottom, left:right] = masks[:, top - dy : bottom - dy, left - dx : right - dx]
+    return out
+
+
 def mask_areas(masks: Masks) -> np.ndarray:
     """Pixels of each mask, float64 [M]: set bits, or the polygons' areas added up."""
     if isinstance(masks, np.ndarray):

@@ -1,7 +1,8 @@
 """How transforms follow one another, and samples that come from no dataset."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,17 +16,44 @@ class Transform(Protocol):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None: ...
 
 
-def run_transforms(transforms: Sequence[Transform], sample: Sample, rng: np.random.Generator) -> Sample | None:
+@runtime_checkable
+class MixingTransform(Protocol):
+    """A step that takes further images: a new Sample, or None to ask for another one.
+
+    `draw` gives another random image of the dataset, as far transformed as the sample. It draws from `rng`, so that
+    the further images too depend on nothing but the sample's place in the training.
+    """
+
+    def mix(self, sample: Sample, draw: Callable[[], Sample], rng: np.random.Generator) -> Sample | None: ...
+
+
+Step = Transform | MixingTransform
+
+
+def run_transforms(
+    transforms: Sequence[Step],
+    sample: Sample,
+    rng: np.random.Generator,
+    draw: Callable[[int], Sample] | None = None,
+) -> Sample | None:
     """The sample after all transforms, or None as soon as one of them gives it up.
+
+    Args:
+        draw: gives another image after the given number of steps, for steps that mix; None where there are no others.
 
     Raises:
         DataError: a transform failed; the message names it and the image.
     """
     present: Sample | None = sample
-    for transform in transforms:
+    for number, transform in enumerate(transforms):
         assert present is not None
         try:
-            present = transform(present, rng)
+            if isinstance(transform, MixingTransform):
+                if draw is None:
+                    raise ValueError("it mixes images of a dataset, and this image comes from none")
+                present = transform.mix(present, partial(draw, number), rng)
+            else:
+                present = transform(present, rng)
         except FastdetError:
             raise
         except Exception as problem:

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from fastdet.utils.errors import ConfigError, suggestion
+from fastdet.engine import layer_decay
+from fastdet.utils.errors import ConfigError, UnsupportedConfig, suggestion
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
@@ -31,7 +32,8 @@ def parameter_groups(
     layers, `dcn_offset_lr_mult` for the offset branches of deformable convolutions. Of the decays the first that
     applies counts: `norm_decay_mult` for normalisation layers, `bias_decay_mult` for biases, `dwconv_decay_mult` for
     depth-wise convolutions, `flat_decay_mult` for one-dimensional parameters; biases of offset branches are left out.
-    With `bypass_duplicate` a shared parameter is taken once instead of being an error.
+    With `bypass_duplicate` a shared parameter is taken once instead of being an error. `constructor` names another way
+    to make groups, see `layer_decay`.
 
     MMEngine makes a group of every parameter; equal settings are joined here, which changes no update.
 
@@ -40,8 +42,17 @@ def parameter_groups(
         from the optimizer's.
 
     Raises:
+        UnsupportedConfig: an unknown constructor.
         ConfigError: an unknown rule, or one that needs a learning rate or weight decay which the optimizer lacks.
     """
+    constructor = rules.get("constructor")
+    if constructor == layer_decay.NAME:
+        return layer_decay.layer_decay_groups(model, rules, lr=lr, weight_decay=weight_decay)
+    if constructor is not None:
+        raise UnsupportedConfig(
+            f"the optimizer constructor {constructor!r} is not supported\n"
+            f"  supported: the default one and {layer_decay.NAME}"
+        )
     _check(rules, lr, weight_decay)
     groups: dict[str, dict[str, Any]] = {}
     seen: set[int] = set()

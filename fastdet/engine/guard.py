@@ -170,7 +170,9 @@ def save_batch(batch: Batch, path: Path) -> None:
     if batch.targets is not None:
         targets = batch.targets._asdict()
         masks = targets.pop("masks")
-        content["targets"] = {name: value.cpu() for name, value in targets.items()}
+        content["targets"] = {name: value.cpu() for name, value in targets.items() if value is not None}
         if masks is not None:
             content["masks"] = {name: value.cpu() for name, value in masks._asdict().items()}
+    if batch.proposals is not None:
+        content["proposals"] = {name: value.cpu() for name, value in batch.proposals._asdict().items()}
     write_file(content, path)

@@ -15,7 +15,7 @@ from fastdet.engine.interrupt import Interrupt, Interrupted
 from fastdet.engine.log import TrainingLog
 from fastdet.engine.progress import Progress
 from fastdet.engine.saver import Saver
-from fastdet.engine.state import Loader, TrainState, total_loss
+from fastdet.engine.state import Epochwise, Loader, TrainState, total_loss
 from fastdet.engine.validation import Evaluate, validate
 from fastdet.structures import Batch
 from fastdet.utils.logging import FILE_ONLY
@@ -57,6 +57,8 @@ def train_epoch(state: TrainState, parts: Parts) -> None:
     """One pass over the data, or the rest of one."""
     for hook in parts.hooks:
         hook.before_epoch(state)
+    if isinstance(state.model, Epochwise):
+        state.model.start_epoch(state.epoch)
     state.model.train()
     show_bar(state, parts)
     for batch in parts.log.timed(state.loader.iterate(state.epoch, start_batch=state.batch)):

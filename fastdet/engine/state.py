@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,15 @@ class Loader(Protocol):
 
     def iterate(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from `start_batch` on, on the CPU."""
+        ...
+
+
+@runtime_checkable
+class Epochwise(Protocol):
+    """A detector that trains in another way from some epoch on."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Says which epoch begins, counted from 0."""
         ...
 
 

@@ -190,7 +190,7 @@ class CocoMetric:
 
     def _evaluate(self, kind: Kind, results: list[PackedResult], truth: CocoTruth) -> dict[str, float]:
         if kind == "segm":
-            _check_masks(results, truth)
+            check_masks(results, truth)
             # Without the box, so that the evaluators take the mask's area for small, medium and large.
             rows = [
                 {name: value for name, value in row.items() if name != "bbox"}
@@ -300,7 +300,7 @@ def _check_items(items: Sequence[str] | None, caps: Sequence[int], kinds: Sequen
     return tuple(items)
 
 
-def _check_masks(results: Sequence[PackedResult], truth: CocoTruth) -> None:
+def check_masks(results: Sequence[PackedResult], truth: CocoTruth) -> None:
     if any(result.masks is None and len(result) for result in results):
         raise DataError("CocoMetric: metric 'segm' needs masks, and the detector gives none; use metric='bbox'")
     annotations: Sequence[Mapping[str, Any]] = truth.data["annotations"]

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdet.models.batch_resize import BatchSyncRandomResize
 from fastdet.registry import LAYERS
+from fastdet.structures import Batch
 
 
 @LAYERS.register()
@@ -21,6 +23,7 @@ class Preprocess(nn.Module):
         to_rgb: swap the channels first.
         pad_divisor: batches are padded to multiples of it; the collate function reads it here.
         train_size: (H, W) that training batches are padded to at least; None: no such padding.
+        resize: resizes training batches; None: they keep their size.
     """
 
     mean: Tensor
@@ -34,6 +37,7 @@ class Preprocess(nn.Module):
         to_rgb: bool = False,
         pad_divisor: int = 1,
         train_size: tuple[int, int] | None = None,
+        resize: BatchSyncRandomResize | None = None,
     ) -> None:
         super().__init__()
         for name, values in (("mean", mean), ("std", std)):
@@ -46,6 +50,7 @@ class Preprocess(nn.Module):
         self.to_rgb = to_rgb
         self.pad_divisor = pad_divisor
         self.train_size = train_size
+        self.resize = resize
 
     def forward(self, pixels: Tensor, sizes: Tensor | None = None) -> Tensor:
         """Normalised float32 pixels [B, 3, H, W].
@@ -66,6 +71,10 @@ class Preprocess(nn.Module):
             height, width = self.train_size
             pixels = F.pad(pixels, (0, max(0, width - pixels.shape[3]), 0, max(0, height - pixels.shape[2])))
         return pixels
+
+    def augment(self, batch: Batch) -> Batch:
+        """What happens to a training batch as a whole before all else."""
+        return batch if self.resize is None or not self.training else self.resize(batch)
 
     def padded_sizes(self, sizes: Tensor) -> Tensor:
         """The size [B, 2] that each image alone would be padded to; anchors outside it take no part in training."""

@@ -1,6 +1,6 @@
 """What flows through fastdet: typed records with fixed fields."""
 
-from fastdet.structures.batch import Batch, ImageMeta, MaskBuffer, Targets
+from fastdet.structures.batch import Batch, ImageMeta, MaskBuffer, Proposals, Targets
 from fastdet.structures.dense import DenseOutput
 from fastdet.structures.results import Detections, Instances, Result
 from fastdet.structures.sample import ImageRecord, Sample, Segment
@@ -13,6 +13,7 @@ __all__ = [
     "ImageRecord",
     "Instances",
     "MaskBuffer",
+    "Proposals",
     "Result",
     "Sample",
     "Segment",

@@ -41,12 +41,33 @@ class Targets(NamedTuple):
     ignore_boxes: Tensor  # [B, I, 4] float32: crowds and difficult objects
     ignore_count: Tensor  # [B] int64
     masks: MaskBuffer | None = None
+    semantic: Tensor | None = None  # [B, H, W] uint8 or int64: class of each pixel, 255 where none counts
 
     @property
     def valid(self) -> Tensor:
         """Which slots hold an object, bool [B, M]."""
         slots = torch.arange(self.boxes.shape[1], device=self.boxes.device)
         return slots < self.count[:, None]
+
+    def repeated(self, copies: int) -> "Targets":
+        """The targets of the same images several times, one whole batch after the other."""
+
+        def again(value: Tensor) -> Tensor:
+            return value.repeat(copies, *[1] * (value.dim() - 1))
+
+        boxes, labels, count, ignore_boxes, ignore_count = map(again, self[:5])
+        masks = self.masks
+        if masks is not None:  # the pixels are shared
+            masks = MaskBuffer(masks.bits, again(masks.offsets), again(masks.windows))
+        semantic = None if self.semantic is None else again(self.semantic)
+        return Targets(boxes, labels, count, ignore_boxes, ignore_count, masks, semantic)
+
+
+class Proposals(NamedTuple):
+    """Boxes that come with the images, for detectors without a first stage. Slots at and after the count hold zeros."""
+
+    boxes: Tensor  # [B, K, 4] float32, xyxy, input pixels
+    count: Tensor  # type: ignore[assignment]  # [B] int64; hides tuple.count
 
 
 class Batch(NamedTuple):
@@ -56,6 +77,7 @@ class Batch(NamedTuple):
     sizes: Tensor  # [B, 2] int64: (H, W) of each image before padding
     targets: Targets | None
     metas: tuple[ImageMeta, ...]
+    proposals: Proposals | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Batch":
         """The batch with every tensor on the device."""
@@ -67,5 +89,7 @@ class Batch(NamedTuple):
         if targets is not None:
             masks = None if targets.masks is None else MaskBuffer(*map(move, targets.masks))
             boxes, labels, count, ignore_boxes, ignore_count = map(move, targets[:5])
-            targets = Targets(boxes, labels, count, ignore_boxes, ignore_count, masks)
-        return Batch(move(self.pixels), move(self.sizes), targets, self.metas)
+            semantic = None if targets.semantic is None else move(targets.semantic)
+            targets = Targets(boxes, labels, count, ignore_boxes, ignore_count, masks, semantic)
+        proposals = None if self.proposals is None else Proposals(*map(move, self.proposals))
+        return Batch(move(self.pixels), move(self.sizes), targets, self.metas, proposals)

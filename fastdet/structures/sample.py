@@ -25,6 +25,10 @@ class ImageRecord:
     labels: np.ndarray  # [M] int64, in [0, C)
     ignore: np.ndarray  # [M] bool: crowd (COCO) or difficult (VOC)
     segments: tuple[Segment, ...] | None = None  # one for each box
+    semantic_path: str | None = None  # of the map with the class of every pixel
+    proposals: np.ndarray | None = None  # [K, 4] float32: boxes that detectors without a first stage start from
+    group_of: np.ndarray | None = None  # [M] bool: boxes around several objects (Open Images)
+    verified: np.ndarray | None = None  # [n] int64: classes known to be, or not to be, in the image (Open Images)
 
 
 @dataclass(slots=True)
@@ -46,3 +50,6 @@ class Sample:
     scale: tuple[float, float] = (1.0, 1.0)
     flip: str | None = None
     segments: tuple[Segment, ...] | None = None  # as the record has them; LoadAnnotations turns them into masks
+    semantic_path: str | None = None  # as the record has it; LoadAnnotations reads the map
+    semantic: np.ndarray | None = None  # [H, W] uint8: class of each pixel, 255 where none counts
+    proposals: np.ndarray | None = None  # [K, 4] float32, xyxy, pixels of `image`

@@ -65,9 +65,13 @@ def short_warnings() -> Iterator[None]:
         yield
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """CFG, --cfg-options and --debug."""
-    parser.add_argument("config", metavar="CFG", help="config file (Python, YAML or JSON); Python configs run code")
+def add_config(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """CFG, --cfg-options and --debug; an optional config needs `parse(..., intermixed=True)`."""
+    text = "config file (Python, YAML or JSON); Python configs run code"
+    if optional:
+        parser.add_argument("config", metavar="CFG", nargs="?", help=f"{text} (default: the one in the checkpoint)")
+    else:
+        parser.add_argument("config", metavar="CFG", help=text)
     add_overrides(parser)
 
 
@@ -109,6 +113,17 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The parsed arguments; usage errors exit with 2."""
-    return parser.parse_args(argv)
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, intermixed: bool = False
+) -> argparse.Namespace:
+    """The parsed arguments; usage errors exit with 2.
+
+    Args:
+        intermixed: options may stand between positional arguments of which some are optional.
+    """
+    return parser.parse_intermixed_args(argv) if intermixed else parser.parse_args(argv)
+
+
+def is_config(name: str | None) -> bool:
+    """Whether a file's name is a config's."""
+    return name is not None and (name.endswith((".py", ".json", ".yaml", ".yml")) or "::" in name)

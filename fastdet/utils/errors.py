@@ -16,6 +16,10 @@ class UnsupportedConfig(ConfigError):
     """A valid config that names a component or setting which fastdet does not run."""
 
 
+class MissingConfig(ConfigError):
+    """A config file that is not there, or one of its base files."""
+
+
 class DataError(FastdetError):
     """Annotations or images that cannot be used; the message names the file and the record."""
 

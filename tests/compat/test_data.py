@@ -99,7 +99,7 @@ def test_loaders_shuffle_and_group() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sampler": {"type": "ClassAwareSampler"}}, "'ClassAwareSampler' is not supported"),
+        ({"sampler": {"type": "TrackImgSampler"}}, "'TrackImgSampler' is not supported"),
         (
             {"batch_sampler": {"type": "TrackAspectRatioBatchSampler"}},
             "'TrackAspectRatioBatchSampler' is not supported",

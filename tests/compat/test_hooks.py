@@ -100,3 +100,18 @@ def test_what_a_base_files_metric_left_over_is_dropped_with_a_warning() -> None:
     node.sources["eval_mode"] = Source("base.py", 3)
     with pytest.warns(UserWarning, match=r"base.py:3: 'eval_mode' is left over"):
         assert metrics(node, "val_evaluator") == (Spec.of("CocoMetric", metric=("bbox",)),)
+
+
+def test_a_pipeline_to_switch_to_follows_the_rules_of_pipelines() -> None:
+    hook = {
+        "type": "PipelineSwitchHook",
+        "switch_epoch": 280,
+        "switch_pipeline": [
+            {"type": "LoadImageFromFile", "backend_args": None},
+            {"type": "RandomFlip", "prob": 0.5},
+            {"type": "PackDetInputs"},
+        ],
+    }
+    (found,) = runtime(custom_hooks=[hook, {"type": "SyncNormHook"}]).hooks
+    steps = (Spec.of("LoadImageFromFile"), Spec.of("RandomFlip", prob=0.5))
+    assert found == Spec.of("PipelineSwitchHook", switch_epoch=280, switch_pipeline=steps)

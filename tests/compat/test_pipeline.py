@@ -30,6 +30,10 @@ def specs(*nodes: dict[str, Any], training: bool = True) -> tuple[Spec, ...]:
         ({"type": "Pad", "size": (4, 3), "pad_val": {"img": (114, 114, 114)}},
          {"size": (4, 3), "pad_val": {"img": (114, 114, 114)}}),
         ({"type": "PhotoMetricDistortion", "brightness_delta": 32, "contrast_range": [0.5, 1.5]}, {}),
+        ({"type": "Mosaic", "img_scale": (4, 3), "pad_val": 114.0}, {"img_scale": (4, 3)}),
+        ({"type": "CachedMixUp", "prob": 0.5, "max_cached_images": 20, "ratio_range": (1.0, 1.0)},
+         {"prob": 0.5, "ratio_range": (1.0, 1.0)}),
+        ({"type": "RandomAffine", "border": [0, 0], "max_shear_degree": 2}, {}),
     ],
 )  # fmt: skip
 def test_defaults_are_left_out(node: dict[str, Any], arguments: dict[str, Any]) -> None:
@@ -37,14 +41,24 @@ def test_defaults_are_left_out(node: dict[str, Any], arguments: dict[str, Any]) 
 
 
 def test_transforms_without_a_table_keep_everything() -> None:
-    node = {"type": "Mosaic", "img_scale": (4, 3), "pad_val": 114.0}
-    assert specs(node) == (Spec.of("Mosaic", img_scale=(4, 3), pad_val=114.0),)
+    node = {"type": "Mine", "img_scale": (4, 3), "pad_val": 114.0}
+    assert specs(node) == (Spec.of("Mine", img_scale=(4, 3), pad_val=114.0),)
 
 
 def test_transforms_inside_transforms_follow_the_same_rules() -> None:
     inner = [[{"type": "RandomFlip", "prob": 0.5, "direction": "horizontal"}, {"type": "PackDetInputs"}]]
     (choice,) = specs({"type": "RandomChoice", "transforms": inner})
     assert choice.args["transforms"] == ((Spec.of("RandomFlip", prob=0.5),),)
+
+
+def test_what_proposals_are_broadcast_to_stands_in_the_pipeline_itself() -> None:
+    load = {"type": "LoadProposals", "num_max_proposals": 2000}
+    flip = {"type": "RandomFlip", "prob": 0.5}
+    broadcast = {"type": "ProposalBroadcaster", "transforms": [{"type": "Resize", "scale": (4, 3)}, flip]}
+    assert [s.type for s in specs(load, {"type": "LoadAnnotations"}, broadcast)] == [
+        "LoadProposals", "LoadAnnotations", "Resize", "RandomFlip",
+    ]  # fmt: skip
+    assert [s.type for s in specs(load, {"type": "LoadAnnotations"}, training=False)] == ["LoadProposals"]
 
 
 def test_resizing_by_another_transform_forwards_its_arguments() -> None:

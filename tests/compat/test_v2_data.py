@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from fastdet.compat.v2 import upgrade
 from fastdet.compat.v2_data import joined, split_loaders, upgrade_dataset
 from fastdet.config.configdict import adopt
 from fastdet.config.schema import DataSplit
-from fastdet.utils.errors import ConfigError, UnsupportedConfig
+from fastdet.utils.errors import ConfigError
 
 from .samples import old_config, old_experiment, written
 
@@ -107,9 +108,32 @@ def test_what_2x_does_by_default() -> None:
     assert (found.train.batch_size, found.train.num_workers, found.val.batch_size) == (2, 2, 1)
 
 
-def test_a_balancing_sampler_is_refused() -> None:
-    with pytest.raises(UnsupportedConfig, match="ClassAwareSampler"):
-        train_split(train_dataloader={"class_aware_sampler": {"num_sample_class": 1}})
+def test_classes_can_take_turns() -> None:
+    config = old_config()
+    config["data"]["train_dataloader"] = {"class_aware_sampler": {"num_sample_class": 2}}
+    found = old_experiment(**config).data.train
+    assert found is not None
+    assert (found.shuffle, found.images_per_class, found.group_by_aspect_ratio) == (True, 2, False)
+
+
+def test_the_rescaling_of_semantic_maps_moves_into_the_head() -> None:
+    config = old_config()
+    config["data"]["train"]["pipeline"].insert(-2, {"type": "SegRescale", "scale_factor": 0.25})
+    head: dict[str, Any] = {"type": "FusedSemanticHead"}
+    config["model"] = {"type": "HybridTaskCascade", "roi_head": {"semantic_head": head}}
+    found = upgrade(written(config))
+    assert found["model"]["roi_head"]["semantic_head"]["seg_scale_factor"] == 0.25
+    kinds = [node["type"] for node in found["train_dataloader"]["dataset"]["pipeline"]]
+    assert kinds == ["LoadImageFromFile", "LoadAnnotations", "Resize", "RandomFlip"]
+
+
+def test_folders_of_semantic_maps_and_files_of_proposals() -> None:
+    config = old_config()
+    config["data"]["train"] |= {"data_root": "data", "seg_prefix": "maps/", "proposal_file": "rpn.pkl"}
+    found = old_experiment(**config).data.train
+    assert found is not None
+    assert found.dataset.args["seg_dir"] == "data/maps"
+    assert found.dataset.args["proposal_file"] == "data/rpn.pkl"
 
 
 def test_an_unknown_key_of_data_is_an_error() -> None:

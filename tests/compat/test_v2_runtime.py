@@ -121,3 +121,8 @@ def test_without_a_validation_set_there_are_no_metrics() -> None:
     del config["data"]["val"], config["data"]["test"]
     found = old_experiment(**config)
     assert (found.data.val, found.val_metrics, found.test_metrics) == (None, (), ())
+
+
+def test_open_images_has_a_map_of_its_own() -> None:
+    found = evaluator({"metric": "mAP", "iou_thr": 0.6}, {"type": "OpenImagesDataset", "ann_file": "a.csv"})
+    assert found == {"type": "OpenImagesMetric", "iou_thrs": 0.6}

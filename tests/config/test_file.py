@@ -4,31 +4,17 @@ import copy
 import json
 import pickle
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fastdet.config.file import ConfigDict, load_config, plain
 from fastdet.registry import Source
-from fastdet.utils.errors import ConfigError, EnvironmentProblem, UnsupportedConfig
+from fastdet.utils.errors import ConfigError, EnvironmentProblem
+
+from .conftest import Write
 
 DATA = Path(__file__).parent / "data"
-Write = Callable[[str, str], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes files into the working folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def write_file(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    return write_file
 
 
 def test_dicts_of_bases_are_merged_and_lists_replaced(write: Write) -> None:
@@ -278,18 +264,6 @@ def test_a_key_in_two_bases_is_an_error_with_both_places(write: Write) -> None:
     write("b.py", "\nx = 2")
     with pytest.raises(ConfigError, match=r"'x' stands in two base files of c.py:\n  a.py:1\n  b.py:2"):
         load_config(write("c.py", "_base_ = ['a.py', 'b.py']"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "from mmengine.config import read_base\nwith read_base():\n    from .base import *\n",
-        "from .base import model\n",
-    ],
-)
-def test_pure_python_configs_are_refused_clearly(text: str, write: Write) -> None:
-    with pytest.raises(UnsupportedConfig, match=r"pure-Python style config(?s:.*)a.py:1(?s:.*)text-style config"):
-        load_config(write("a.py", text))
 
 
 def test_other_suffixes_and_malformed_data_files_are_errors(write: Write) -> None:

@@ -71,3 +71,19 @@ def test_a_samples_chance_depends_on_three_numbers() -> None:
 def test_wrong_ranks_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rank must lie in \[0, 2\), not 2"):
         BatchSampler(num_images=4, batch_size=1, seed=0, rank=2, world_size=2)
+
+
+def test_classes_take_turns_with_their_next_images() -> None:
+    images = [np.array([0, 1, 2, 3]), np.array([], np.int64), np.array([4]), np.array([5, 6])]
+    sampler = BatchSampler(num_images=12, batch_size=6, seed=0, shuffle=True, class_images=images, images_per_class=2)
+    order = [draw.image for batch in sampler.batches(0) for draw in batch]
+    kinds = [0 if image < 4 else 1 if image == 4 else 2 for image in order]
+    pairs = kinds[::2]
+    assert kinds == [kind for kind in pairs for _ in range(2)]
+    assert sorted(pairs[:3]) == sorted(pairs[3:]) == [0, 1, 2]
+    assert sorted(image for image in order if image < 4) == [0, 1, 2, 3]
+    assert [draw.position for batch in sampler.batches(0) for draw in batch] == list(range(12))
+    assert sampler.batches(0) == sampler.batches(0)
+    assert sampler.batches(0) != sampler.batches(1)
+    with pytest.raises(ValueError, match="needs images with objects"):
+        BatchSampler(num_images=1, batch_size=1, seed=0, class_images=[np.array([], np.int64)]).batches(0)

@@ -10,7 +10,7 @@ import torch
 from fastdet.engine import Diverged, Hook, Runner, TrainState
 from fastdet.engine.guard import can_skip_on_device, save_batch
 from fastdet.registry import FrozenDict, Spec
-from fastdet.structures import MaskBuffer
+from fastdet.structures import MaskBuffer, Proposals
 from tests.engine.fakes import FakeDetector, FakeLoader, assert_same_bits, make_detector, make_experiment
 
 
@@ -148,6 +148,13 @@ def test_masks_and_missing_targets_are_saved_too(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "a.pt", weights_only=True)["masks"]["bits"].sum() == 4
     save_batch(batch._replace(targets=None), tmp_path / "b.pt")
     assert "targets" not in torch.load(tmp_path / "b.pt", weights_only=True)
+    maps = torch.full((2, 4, 4), 7, dtype=torch.uint8)
+    proposals = Proposals(torch.ones(2, 8, 4), torch.tensor([8, 3]))
+    whole = batch._replace(targets=batch.targets._replace(semantic=maps), proposals=proposals)
+    save_batch(whole, tmp_path / "c.pt")
+    found = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert (found["targets"]["semantic"] == 7).all()
+    assert found["proposals"]["count"].tolist() == [8, 3]
 
 
 def test_only_fused_optimizers_can_skip_on_the_device() -> None:

@@ -284,6 +284,15 @@ def test_hooks_see_the_state_at_five_points_and_may_end_the_run(tmp_path: Path) 
     assert (tmp_path / "epoch_2.pth").is_file()
 
 
+def test_a_detector_that_asks_for_the_epoch_is_told_it(tmp_path: Path) -> None:
+    detector = make_detector(dropout=0.0)
+    told: list[int] = []
+    detector.start_epoch = told.append  # type: ignore[assignment]
+    train(tmp_path, train_loader=FakeLoader(2), detector=detector)
+    assert told == list(range(len(told)))
+    assert len(told) > 1
+
+
 def test_hooks_of_the_config_are_built_and_ordered_by_priority(tmp_path: Path) -> None:
     order: list[str] = []
 

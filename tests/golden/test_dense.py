@@ -1,4 +1,4 @@
-"""RetinaNet and RPN compute what MMDetection 3.3.0 computes: detections, losses and gradient norms."""
+"""Dense families compute what MMDetection 3.3.0 computes: detections, losses and gradient norms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,17 @@ import pytest
 import torch
 
 from tests.golden import recipe
-from tests.golden.configs import dense
+from tests.golden.configs import dense, dense_direct
 from tests.golden.harness import Golden, build_filled, gradient_error, loss_error, losses, lowest_match, predict
 
 MODELS: list[tuple[str, Callable[[], dict[str, Any]]]] = [
     ("retinanet__retinanet_r18_fpn_1x_coco", dense.retinanet_r18),
     ("rpn__rpn_r50-caffe_fpn_1x_coco", dense.rpn_r50_caffe),
+    ("fcos__fcos_r50-caffe_fpn_gn-head_1x_coco", dense_direct.fcos_r50_caffe),
+    ("fcos__fcos_r18_fpn_gn-head-center-normbbox-centeronreg-giou_8xb8-amp-lsj-200e_coco", dense_direct.fcos_r18),
+    ("atss__atss_r50_fpn_1x_coco", dense_direct.atss_r50),
+    ("ghm__retinanet_r50_fpn_ghm-1x_coco", dense.ghm_r50),
+    ("yolox__yolox_nano_8xb8-300e_coco", dense_direct.yolox_nano),
 ]
 
 

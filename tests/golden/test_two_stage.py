@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN compute what MMDetection 3.3.0 computes: detections, masks, losses and gradient norms."""
+"""Two-stage detectors compute what MMDetection 3.3.0 does: detections, masks, losses, gradient norms."""
 
 from functools import cache
 
@@ -35,7 +35,8 @@ def test_losses_and_gradients_equal_mmdetections(name: str) -> None:
     golden = Golden.load(name)
     values, norms = losses(filled(name), golden)
     assert loss_error(golden, values) <= golden.loss_tolerance
-    assert values["acc"] == pytest.approx(golden.record["losses"]["acc"])
+    shares = {k: v for k, v in golden.record["losses"].items() if "acc" in k}
+    assert {k: values[k] for k in shares} == pytest.approx(shares)
     assert gradient_error(golden, norms) <= golden.gradient_tolerance
 
 

@@ -150,8 +150,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 def test_another_detector_starts_from_the_weights_that_fit(trained: Trained, tmp_path: Path) -> None:
     config = write_config(tmp_path, "model = dict(rpn_head=dict(feat_channels=24))\ntrain_cfg = dict(max_epochs=1)\n")
     ended = fastdet(
-        "train", config, "--work-dir", tmp_path / "w", "--load-from", trained.checkpoint, "--no-validate",
-        *overrides("train_dataloader.batch_size=16"),
+        "train", config, "--work-dir", tmp_path / "w", "--load-from", trained.checkpoint, "--reinit-head",
+        "--no-validate", *overrides("train_dataloader.batch_size=16"),
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert "of another shape, left as they were: rpn_head.rpn_conv.weight" in ended.out

@@ -13,12 +13,18 @@ from typing import Any
 from torch import Tensor
 
 from fastdet.compat.checkpoints.resolve import resolve
-from fastdet.compat.checkpoints.unpickle import read_pickle, read_trusted_pickle
+from fastdet.compat.checkpoints.timm_weights import SCHEME, timm_weights
+from fastdet.compat.checkpoints.unpickle import read_numpy_pickle, read_pickle, read_trusted_pickle
 from fastdet.utils.errors import CheckpointError, EnvironmentProblem
 
 # What wrappers (DataParallel, torch.compile) put before every name.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
-_WEIGHT_SECTIONS = ("state_dict", "model", "model_state_dict")
+_WEIGHT_SECTIONS = ("state_dict", "model", "model_state_dict", "model_state", "blobs")
+_PICKLES = (".pkl", ".pickle")  # Detectron's and Detectron2's, which hold NumPy arrays.
+
+
+CONFIG_KEYS = ("cfg", "config")
+"""Where MMEngine's and MMCV's files keep their config, in `meta`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,12 @@ class Checkpoint:
         names = known.get("classes", self.meta.get("CLASSES"))
         return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
+    @property
+    def config_text(self) -> str:
+        """The config that the file holds (`cfg` of MMEngine's files and ours, `config` of MMCV's), "" for none."""
+        texts = (self.meta.get(key) for key in CONFIG_KEYS)
+        return next((text for text in texts if isinstance(text, str) and text.strip()), "")
+
 
 def load_checkpoint(
     path_or_name: str | os.PathLike[str],
@@ -53,10 +65,11 @@ def load_checkpoint(
     trust: bool = False,
     asked_by: str | None = None,
 ) -> Checkpoint:
-    """Reads a checkpoint of fastdet, MMDetection 2.x or 3.x, a plain state dict, or safetensors.
+    """Reads a checkpoint of fastdet, MMDetection 2.x or 3.x, a plain state dict, safetensors, or Detectron2's .pkl.
 
     Args:
-        path_or_name: a path, a URL, or a name such as `torchvision://resnet50`, see `resolve`.
+        path_or_name: a path, a URL, or a name such as `torchvision://resnet50`, see `resolve`; `timm://name` asks the
+            package timm.
         map_location: device of the tensors, as for torch.load.
         trust: lets pickled code run; only for files of a trusted author.
         asked_by: the config key that names the file, for messages.
@@ -65,11 +78,17 @@ def load_checkpoint(
         CheckpointError: a file that is missing, damaged, without weights, or holds objects that only a trusted file
             may hold.
     """
+    if str(path_or_name).startswith(SCHEME):
+        return Checkpoint(path=Path(path_or_name), state_dict=timm_weights(str(path_or_name)))
     path = resolve(path_or_name, asked_by=asked_by)
     if path.suffix == ".safetensors":
         tensors, meta = _read_safetensors(path, map_location)
         return Checkpoint(path=path, state_dict=_weights(tensors, path), meta=meta)
-    content: Any = read_trusted_pickle(path, map_location) if trust else read_pickle(path, map_location)
+    content: Any
+    if path.suffix in _PICKLES:
+        content = read_numpy_pickle(path, map_location)
+    else:
+        content = read_trusted_pickle(path, map_location) if trust else read_pickle(path, map_location)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds no checkpoint but a {type(content).__name__}")
     section = next((s for s in _WEIGHT_SECTIONS if isinstance(content.get(s), Mapping)), None)

@@ -4,19 +4,21 @@ import os
 from pathlib import Path
 from urllib.error import URLError
 
-from fastdet.compat.checkpoints.weight_files import OLDER_FILES, URLS
+from fastdet.compat.checkpoints.weight_files import DETECTRON2_FOLDER, OLDER_FILES, URLS
 from fastdet.utils.downloads import cache_folder, download, file_name, find_cached, search_folders
 from fastdet.utils.errors import CheckpointError, near_names
 
 # Spellings of MMCV's first years.
 _SCHEMES = {"modelzoo://": "torchvision://", "openmmlab://": "open-mmlab://"}
+_DETECTRON2 = "detectron2://"
 
 
 def resolve(name: str | os.PathLike[str], *, asked_by: str | None = None) -> Path:
     """The file that holds the weights: a path, a file of the cache, or a fresh download.
 
     Args:
-        name: a path, a URL, or a name such as `torchvision://resnet50` or `open-mmlab://detectron2/resnet50_caffe`.
+        name: a path, a URL, or a name such as `torchvision://resnet50`, `open-mmlab://detectron2/resnet50_caffe` or
+            `detectron2://ImageNetPretrained/MSRA/R-50.pkl`.
         asked_by: the config key that names the weights (`model.backbone.init_cfg`), for the message.
 
     Raises:
@@ -28,6 +30,8 @@ def resolve(name: str | os.PathLike[str], *, asked_by: str | None = None) -> Pat
         text = text.replace(old, new, 1) if text.startswith(old) else text
     if text.startswith(("http://", "https://")):
         return _fetched(text, str(name), asked_by)
+    if text.startswith(_DETECTRON2):
+        return _fetched(DETECTRON2_FOLDER + text.removeprefix(_DETECTRON2), str(name), asked_by)
     if "://" in text:
         if text not in URLS:
             close = near_names(text, URLS)

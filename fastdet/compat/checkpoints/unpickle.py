@@ -115,6 +115,52 @@ def read_pickle(path: Path, map_location: Any = "cpu") -> Any:
             raise CheckpointError(f"{path} is damaged, or no checkpoint: {problem}") from None
 
 
+def read_numpy_pickle(path: Path, map_location: Any = "cpu") -> Any:
+    """The content of a .pkl file of plain values and NumPy arrays, as Detectron2's releases are; arrays as tensors.
+
+    Raises:
+        CheckpointError: a file that is damaged, or that holds objects of other types.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _as_tensors(_NumpyUnpickler(file, encoding="latin1").load(), map_location)
+    except _RefusedType as problem:
+        raise CheckpointError(
+            f"{path} was saved by pickle with {problem}: only plain values and NumPy arrays are read from a .pkl"
+        ) from None
+    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as problem:
+        raise CheckpointError(f"{path} is damaged, or no checkpoint: {problem}") from None
+
+
+class _RefusedType(Exception):
+    """A type outside the allow-list."""
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Makes NumPy arrays and scalars, and dicts; every other type is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how Python 2's bytes are stored
+            return lambda text, encoding="latin1": str(text).encode("latin1")
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray"):
+            multiarray = np._core.multiarray  # type: ignore[attr-defined]
+            makers = {"scalar": multiarray.scalar, "_reconstruct": multiarray._reconstruct}
+            allowed = {"ndarray": np.ndarray, "dtype": np.dtype, **makers}
+            if name in allowed:
+                return allowed[name]
+        raise _RefusedType(f"{module}.{name}")
+
+
+def _as_tensors(value: Any, device: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return torch.from_numpy(np.ascontiguousarray(value)).to(device)
+    if isinstance(value, dict):
+        return {key: _as_tensors(item, device) for key, item in value.items()}
+    return value
+
+
 def read_trusted_pickle(path: Path, map_location: Any = "cpu") -> Any:
     """The content of a .pth file whose author is trusted: pickled code runs. Missing packages get stand-ins."""
     module = types.ModuleType("fastdet_trusted_pickle")

@@ -3,6 +3,9 @@
 _TORCHVISION = "https://download.pytorch.org/models/"
 _OPEN_MMLAB = "https://download.openmmlab.com/pretrain/third_party/"
 
+DETECTRON2_FOLDER = "https://dl.fbaipublicfiles.com/detectron2/"
+"""Under it Detectron2's own names are paths."""
+
 # Name -> file. The part after the last dash is the start of the file's SHA-256.
 _TORCHVISION_FILES = {
     "resnet18": "resnet18-f37072fd.pth",

@@ -1,6 +1,6 @@
 """What the model translators share: options with defaults, layer factories, initial weights, preprocessing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastdet.compat.dialect import Section, at, dict_list, frozen, name_of, place_of, spec, spec_of, without
@@ -20,7 +20,27 @@ CLASS_LOSSES: dict[str, dict[str, Any]] = {
     },
     "FocalLoss": {"use_sigmoid": True, "gamma": 2.0, "alpha": 0.25, "reduction": "mean", "loss_weight": 1.0},
     "L1Loss": {"reduction": "mean", "loss_weight": 1.0},
+    "MSELoss": {"reduction": "mean", "loss_weight": 1.0},
     "SmoothL1Loss": {"beta": 1.0, "reduction": "mean", "loss_weight": 1.0},
+    "IoULoss": {"linear": False, "eps": 1e-6, "reduction": "mean", "loss_weight": 1.0, "mode": "log"},
+    "GIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},
+    "DIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},
+    "CIoULoss": {"eps": 1e-6, "reduction": "mean", "loss_weight": 1.0},
+    "BoundedIoULoss": {"beta": 0.2, "eps": 1e-3, "reduction": "mean", "loss_weight": 1.0},
+    "QualityFocalLoss": {"use_sigmoid": True, "beta": 2.0, "reduction": "mean", "loss_weight": 1.0},
+    "VarifocalLoss": {
+        "use_sigmoid": True,
+        "alpha": 0.75,
+        "gamma": 2.0,
+        "iou_weighted": True,
+        "reduction": "mean",
+        "loss_weight": 1.0,
+    },
+    "BalancedL1Loss": {"alpha": 0.5, "gamma": 1.5, "beta": 1.0, "reduction": "mean", "loss_weight": 1.0},
+    "GHMC": {"bins": 10, "momentum": 0, "use_sigmoid": True, "loss_weight": 1.0},
+    "GHMR": {"mu": 0.02, "bins": 10, "momentum": 0, "loss_weight": 1.0},
+    "DistributionFocalLoss": {"reduction": "mean", "loss_weight": 1.0},
+    "SeesawLoss": {"p": 0.8, "q": 2.0, "num_classes": 1203, "eps": 1e-2, "reduction": "mean", "loss_weight": 1.0},
 }
 CODERS: dict[str, dict[str, Any]] = {
     "DeltaXYWHBBoxCoder": {
@@ -29,7 +49,20 @@ CODERS: dict[str, dict[str, Any]] = {
         "clip_border": True,
         "add_ctr_clamp": False,
         "ctr_clamp": 32,
-    }
+    },
+    "DistancePointBBoxCoder": {"clip_border": True},
+    "BucketingBBoxCoder": {
+        "num_buckets": None,
+        "scale_factor": None,
+        "offset_topk": 2,
+        "offset_upperbound": 1.0,
+        "cls_ignore_neighbor": True,
+        "clip_border": True,
+    },
+    "LegacyDeltaXYWHBBoxCoder": {
+        "target_means": (0.0, 0.0, 0.0, 0.0),
+        "target_stds": (1.0, 1.0, 1.0, 1.0),
+    },
 }
 SAMPLERS: dict[str, dict[str, Any]] = {
     "RandomSampler": {"num": None, "pos_fraction": None, "neg_pos_ub": -1, "add_gt_as_proposals": True},
@@ -44,7 +77,12 @@ ASSIGNERS: dict[str, dict[str, Any]] = {
         "ignore_iof_thr": -1,
         "ignore_wrt_candidates": True,
         "match_low_quality": True,
-    }
+    },
+    "ATSSAssigner": {"topk": None, "ignore_iof_thr": -1},
+    "GridAssigner": {"pos_iou_thr": None, "neg_iou_thr": None, "min_pos_iou": 0.0, "gt_max_assign_all": True},
+    "TaskAlignedAssigner": {"topk": None},
+    "PointAssigner": {"scale": 4, "pos_num": 3},
+    "SimOTAAssigner": {"center_radius": 2.5, "candidate_topk": 10, "iou_weight": 3.0, "cls_weight": 1.0},
 }
 # Keys of these parts that change no result here, or only with the value given.
 IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
@@ -53,9 +91,28 @@ IDLE_KEYS: dict[str, dict[str, tuple[Any, ...] | None]] = {
         "iou_calculator": ({"type": "BboxOverlaps2D"},),
         "perm_repeat_gt_cfg": (None,),
     },
+    "TaskAlignedAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
+    "GridAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
+    "ATSSAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},), "alpha": (None,)},
+    "SimOTAAssigner": {"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     "FocalLoss": {"activated": (False,)},
+    "GHMC": {"reduction": ("mean",)},
+    "GHMR": {"reduction": ("mean",)},
+    "QualityFocalLoss": {"activated": (False,)},
+    "SeesawLoss": {"use_sigmoid": (False,), "return_dict": (True,)},
     "DeltaXYWHBBoxCoder": {"use_box_type": (False,)},
+    "DistancePointBBoxCoder": {"use_box_type": (False,)},
+    "BucketingBBoxCoder": {"use_box_type": (False,)},
+    "LegacyDeltaXYWHBBoxCoder": {"use_box_type": (False,)},
 }
+
+
+def _normal(predictor: str) -> tuple[dict[str, Any], ...]:
+    """Normal of 0.01, and a first guess of 0.01 for the class predictor."""
+    override = {"type": "Normal", "name": predictor, "std": 0.01, "bias_prob": 0.01}
+    return ({"type": "Normal", "layer": "Conv2d", "std": 0.01, "override": override},)
+
+
 INITIALISATIONS: dict[str, tuple[Any, ...]] = {
     "ResNet": (
         {"type": "Kaiming", "layer": "Conv2d"},
@@ -63,12 +120,22 @@ INITIALISATIONS: dict[str, tuple[Any, ...]] = {
     ),
     "FPN": ({"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"},),
     "RPNHead": ({"type": "Normal", "layer": "Conv2d", "std": 0.01},),
-    "RetinaHead": (
+    "RetinaHead": _normal("retina_cls"),
+    "FCOSHead": _normal("conv_cls"),
+    "ATSSHead": _normal("atss_cls"),
+    "GFLHead": _normal("gfl_cls"),
+    "PAAHead": _normal("atss_cls"),
+    "FoveaHead": _normal("conv_cls"),
+    "RepPointsHead": _normal("reppoints_cls_out"),
+    "VFNetHead": _normal("vfnet_cls"),
+    "YOLOXHead": (
         {
-            "type": "Normal",
+            "type": "Kaiming",
             "layer": "Conv2d",
-            "std": 0.01,
-            "override": {"type": "Normal", "name": "retina_cls", "std": 0.01, "bias_prob": 0.01},
+            "a": 5**0.5,
+            "distribution": "uniform",
+            "mode": "fan_in",
+            "nonlinearity": "leaky_relu",
         },
     ),
 }
@@ -100,6 +167,21 @@ def part(node: Any, tables: Mapping[str, Mapping[str, Any]], role: str) -> Spec:
             section.only(key, *allowed)
     section.finish()
     return spec(name, values, node)
+
+
+def binary_loss(section: Section, key: str, default: Mapping[str, Any]) -> Spec:
+    """The Spec of a binary cross entropy whose targets are numbers of their own, not classes.
+
+    Raises:
+        UnsupportedConfig: another loss than CrossEntropyLoss with use_sigmoid=True and a weight.
+    """
+    loss = part(section.take(key, default), CLASS_LOSSES, key)
+    if loss.type != "CrossEntropyLoss" or set(loss.args) - {"loss_weight"} != {"use_sigmoid"}:
+        raise section.unsupported(
+            f"this {key} is not supported", "use CrossEntropyLoss with use_sigmoid=True and a loss_weight", key
+        )
+    weight = {name: value for name, value in loss.args.items() if name == "loss_weight"}
+    return spec("BinaryCrossEntropyLoss", weight, section.node)
 
 
 def norm_factory(section: Section, default: Any = None) -> Spec | None:
@@ -152,7 +234,7 @@ def initial_weights(section: Section, module: str) -> tuple[Pretrained, ...]:
     node = section.take("init_cfg")
     if node is None or (isinstance(node, list | tuple) and not node):
         return ()
-    if isinstance(node, Mapping) and name_of(node) == "Pretrained":
+    if isinstance(node, Mapping) and name_of(node, "Pretrained" if "checkpoint" in node else "") == "Pretrained":
         inner = Section(node, "Pretrained")
         inner.skip("type", "map_location")
         checkpoint, prefix = inner.text("checkpoint"), inner.text("prefix", "")
@@ -172,12 +254,15 @@ def initial_weights(section: Section, module: str) -> tuple[Pretrained, ...]:
     )
 
 
-def preprocess(model: Section) -> Spec:
+def preprocess(model: Section, *, resizes: bool = False) -> Spec:
     """The Spec of `data_preprocessor`; without one, pixels stay as they are.
+
+    Args:
+        resizes: whether the detector asks the preprocessing to resize training batches.
 
     Raises:
         UnsupportedConfig: another preprocessor, padding with other values than 0, other batch augmentations than
-            BatchFixedSizePad.
+            BatchFixedSizePad and, where the detector resizes, BatchSyncRandomResize.
     """
     node = model.take("data_preprocessor")
     if node is None:
@@ -195,26 +280,32 @@ def preprocess(model: Section) -> Spec:
         "std": (1.0, 1.0, 1.0) if std is None else std,
         "to_rgb": swap,
         "pad_divisor": section.whole("pad_size_divisor", 1),
-        "train_size": _train_size(section),
+        **_batch_augments(section, resizes),
     }
     section.finish()
-    defaults = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "to_rgb": False, "pad_divisor": 1, "train_size": None}
+    defaults = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "to_rgb": False, "pad_divisor": 1}
     return spec("Preprocess", without(values, defaults), node)
 
 
-def _train_size(section: Section) -> Sequence[int] | None:
-    """(H, W) of a BatchFixedSizePad among the batch augmentations."""
-    size = None
+def _batch_augments(section: Section, resizes: bool) -> dict[str, Any]:
+    """`train_size` and `resize` of the batch augmentations."""
+    found: dict[str, Any] = {}
+    names = {"BatchFixedSizePad": "train_size"} | ({"BatchSyncRandomResize": "resize"} if resizes else {})
     for node in dict_list(section.take("batch_augments"), "batch_augments"):
         inner = Section(node, name_of(node))
         inner.take("type")
-        if inner.name != "BatchFixedSizePad" or size is not None:
+        key = names.get(inner.name)
+        if key is None or key in found:
             raise UnsupportedConfig(
                 f"batch augmentation {inner.name} is not supported{at(inner.place())}\n"
-                "  supported: one BatchFixedSizePad"
+                f"  supported: one {' and one '.join(names)}"
             )
-        size = inner.take("size")
-        inner.only("img_pad_value", 0)
-        inner.skip("pad_mask", "mask_pad_value", "pad_seg", "seg_pad_value")
+        if key == "resize":
+            defaults = {"random_size_range": None, "size_divisor": 32, "interval": 10}
+            found[key] = spec(inner.name, options(inner, defaults), node)
+        else:
+            found[key] = inner.take("size")
+            inner.only("img_pad_value", 0)
+            inner.skip("pad_mask", "mask_pad_value", "pad_seg", "seg_pad_value")
         inner.finish()
-    return size
+    return found

@@ -23,9 +23,11 @@ from fastdet.utils.errors import ConfigError, UnsupportedConfig
 
 Translated = tuple[Spec, tuple[Pretrained, ...]]
 
+LEVELWISE = {"GHMC", "GHMR"}  # losses that look at all elements of a level together
 DEFAULT_CODER = {"type": "DeltaXYWHBBoxCoder"}
 DEFAULT_CLS_LOSS = {"type": "CrossEntropyLoss", "use_sigmoid": True}
 DEFAULT_BOX_LOSS = {"type": "SmoothL1Loss", "beta": 1.0 / 9.0}
+RETINA_TOWERS: dict[str, Any] = {"num_classes": None, "in_channels": None, "stacked_convs": 4, "feat_channels": 256}
 RETINA_ANCHORS = {
     "type": "AnchorGenerator",
     "octave_base_scale": 4,
@@ -59,26 +61,51 @@ def translate_retinanet(model: Section) -> Translated:
         UnsupportedConfig: another head than RetinaHead, or settings that fastdet does not run.
         ConfigError: an argument that a part does not have.
     """
+    return _retina(model, "RetinaHead", {})
+
+
+def translate_retina_sepbn(model: Section) -> Translated:
+    """A RetinaNet whose levels have norms of their own."""
+    return _retina(model, "RetinaSepBNHead", {"num_ins": None})
+
+
+def translate_free_anchor(model: Section) -> Translated:
+    """A RetinaNet whose objects have bags of anchors: another criterion, no assignment."""
+    model.take("train_cfg")  # of the RetinaNet that the config is made from: bags need no settings there
     head = model.take("bbox_head")
-    _expect(head, "bbox_head", "RetinaHead")
-    section = Section(head, "RetinaHead")
+    expect(head, "bbox_head", "FreeAnchorRetinaHead")
+    section = Section(head, "FreeAnchorRetinaHead")
     section.take("type")
-    values = options(section, {"num_classes": None, "in_channels": None, "stacked_convs": 4, "feat_channels": 256})
-    values |= layer_factories(section)
-    stage = _stage(section, model.take("train_cfg"), model.take("test_cfg"), RETINA_ANCHORS)
+    values = options(section, RETINA_TOWERS) | layer_factories(section)
+    loss_bbox = part(section.node.get("loss_bbox", DEFAULT_BOX_LOSS), CLASS_LOSSES, "loss_bbox")
+    if loss_bbox.type not in ("L1Loss", "SmoothL1Loss"):
+        raise section.unsupported("boxes are matched by deltas", "use L1Loss or SmoothL1Loss", "loss_bbox")
+    section.only("reg_decoded_bbox", False)
+    settings = options(section, {"pre_anchor_topk": 50, "bbox_thr": 0.6, "gamma": 2.0, "alpha": 0.5})
+    stage = anchor_stage(section, None, model.take("test_cfg"), RETINA_ANCHORS)
+    values |= stage.pop("head")
+    stage |= {
+        "assigner": Spec.of("NoAssigner"),
+        "criterion": spec("BagCriterion", {"loss_bbox": loss_bbox} | settings, head),
+        "padding_counts": True,
+    }
+    weights = initial_weights(section, "bbox_head")
+    section.finish()
+    return single_stage(model, spec("RetinaHead", values, head), spec("DirectStage", stage, head), weights)
+
+
+def _retina(model: Section, name: str, more: Mapping[str, Any]) -> Translated:
+    """A RetinaNet by the name of its head, which has `more` arguments."""
+    head = model.take("bbox_head")
+    expect(head, "bbox_head", name)
+    section = Section(head, name)
+    section.take("type")
+    values = options(section, {**RETINA_TOWERS, **more}) | layer_factories(section)
+    stage = anchor_stage(section, model.take("train_cfg"), model.take("test_cfg"), RETINA_ANCHORS)
     values |= stage.pop("head")
     weights = initial_weights(section, "bbox_head")
     section.finish()
-    return _single_stage(model, spec("RetinaHead", values, head), spec("DenseStage", stage, head), weights)
-
-
-def translate_rpn_detector(model: Section) -> Translated:
-    """A region proposal network on its own, as a SingleStageDetector whose detections are proposals."""
-    train, test = model.take("train_cfg"), model.take("test_cfg")
-    head, stage, weights = translate_rpn(
-        model.take("rpn_head"), None if train is None else train.get("rpn"), None, (test or {}).get("rpn"), "bbox_head"
-    )
-    return _single_stage(model, head, stage, weights)
+    return single_stage(model, spec(name, values, head), spec("DenseStage", stage, head), weights)
 
 
 def translate_rpn(
@@ -93,15 +120,15 @@ def translate_rpn(
         test: `test_cfg.rpn`.
         module: the head's name in the detector.
     """
-    _expect(node, "rpn_head", "RPNHead")
+    expect(node, "rpn_head", "RPNHead")
     section = Section(node, "RPNHead")
     section.take("type")
     section.only("num_classes", 1)
     values = options(section, {"in_channels": None, "feat_channels": 256, "num_convs": 1})
-    stage = _stage(section, train, test, RPN_ANCHORS, proposals=True)
+    stage = anchor_stage(section, train, test, RPN_ANCHORS, proposals=True)
     values |= stage.pop("head")
     if train_proposals is not None:
-        proposals = _postprocess(train_proposals, "train_cfg.rpn_proposal", _uses_sigmoid(node), proposals=True)
+        proposals = dense_postprocess(train_proposals, "train_cfg.rpn_proposal", uses_sigmoid(node), proposals=True)
         if proposals != stage["postprocess"]:
             stage["train_postprocess"] = proposals
     weights = initial_weights(section, module)
@@ -109,10 +136,11 @@ def translate_rpn(
     return spec("RPNHead", values, node), spec("DenseStage", stage, node), weights
 
 
-def _single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretrained, ...]) -> Translated:
+def single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretrained, ...]) -> Translated:
+    """A SingleStageDetector with the backbone, neck and preprocessing of the model, all keys of which are taken."""
     backbone, backbone_weights = translate_backbone(model.take("backbone"))
     neck, neck_weights = translate_neck(model)
-    arguments: dict[str, Any] = {"preprocess": preprocess(model), "backbone": backbone}
+    arguments: dict[str, Any] = {"preprocess": preprocess(model, resizes=True), "backbone": backbone}
     if neck is not None:
         arguments["neck"] = neck
     arguments |= {"bbox_head": head, "dense": dense}
@@ -121,19 +149,25 @@ def _single_stage(model: Section, head: Spec, dense: Spec, weights: tuple[Pretra
     return spec("SingleStageDetector", arguments, model.node), everything
 
 
-def _stage(
-    head: Section, train: Any, test: Any, anchors: Mapping[str, Any], *, proposals: bool = False
+def anchor_stage(
+    head: Section,
+    train: Any,
+    test: Any,
+    default_anchors: Mapping[str, Any],
+    *,
+    proposals: bool = False,
+    default_box_loss: Mapping[str, Any] = DEFAULT_BOX_LOSS,
 ) -> dict[str, Any]:
     """Arguments of the DenseStage; under "head", those that the head shares with it."""
-    priors, num_anchors = _anchors(head.take("anchor_generator", anchors))
-    cls_loss, box_loss = head.take("loss_cls", DEFAULT_CLS_LOSS), head.take("loss_bbox", DEFAULT_BOX_LOSS)
-    use_sigmoid = _uses_sigmoid({"loss_cls": cls_loss})
+    priors, num_anchors = anchors(head.take("anchor_generator", default_anchors))
+    cls_loss, box_loss = head.take("loss_cls", DEFAULT_CLS_LOSS), head.take("loss_bbox", default_box_loss)
+    use_sigmoid = uses_sigmoid({"loss_cls": cls_loss})
     name = "test_cfg.rpn" if proposals else "test_cfg"
     stage: dict[str, Any] = {
         "head": {"num_anchors": num_anchors} | ({} if use_sigmoid else {"background_class": True}),
         "priors": priors,
         "coder": part(head.take("bbox_coder", DEFAULT_CODER), CODERS, "bbox_coder"),
-        "postprocess": _postprocess(test, name, use_sigmoid, proposals=proposals),
+        "postprocess": dense_postprocess(test, name, use_sigmoid, proposals=proposals),
     }
     decoded = head.flag("reg_decoded_bbox")
     if train is None:
@@ -156,11 +190,14 @@ def _stage(
         criterion["pos_weight"] = pos_weight
     if decoded:
         criterion["reg_decoded_bbox"] = True
+    if LEVELWISE & {loss.type for loss in (criterion["loss_cls"], criterion["loss_bbox"])}:
+        criterion["levelwise"] = True
     stage["criterion"] = spec("AnchorCriterion", criterion, head.node)
     return stage
 
 
-def _postprocess(node: Any, name: str, use_sigmoid: bool, *, proposals: bool) -> Spec:
+def dense_postprocess(node: Any, name: str, use_sigmoid: bool, *, proposals: bool = False) -> Spec:
+    """The Spec of `test_cfg`: DensePostprocess, or ProposalPostprocess."""
     if node is None:
         raise ConfigError(f"the model needs {name}: it says how predictions become detections")
     section = Section(node, name)
@@ -188,14 +225,14 @@ def _postprocess(node: Any, name: str, use_sigmoid: bool, *, proposals: bool) ->
     return spec("ProposalPostprocess" if proposals else "DensePostprocess", values, node)
 
 
-def _anchors(node: Any) -> tuple[Spec, int]:
+def anchors(node: Any) -> tuple[Spec, int]:
     """The generator's Spec and the anchors a cell.
 
     Raises:
         UnsupportedConfig: another generator.
     """
-    _expect(node, "anchor_generator", "AnchorGenerator")
-    section = Section(node, "AnchorGenerator")
+    expect(node, "anchor_generator", "AnchorGenerator", "LegacyAnchorGenerator")
+    section = Section(node, name_of(node))
     section.take("type")
     values = options(section, ANCHORS)
     section.only("use_box_type", False)
@@ -203,23 +240,26 @@ def _anchors(node: Any) -> tuple[Spec, int]:
     scales = values.get("scales_per_octave") if "scales" not in values else len(values["scales"])
     if not scales or "ratios" not in values:
         raise ConfigError(
-            f"AnchorGenerator needs strides, ratios, and scales or octave_base_scale with scales_per_octave"
+            f"{section.name} needs strides, ratios, and scales or octave_base_scale with scales_per_octave"
             f"{at(section.place())}"
         )
+    if section.name == "LegacyAnchorGenerator":
+        values["legacy"] = True
     return spec("AnchorGenerator", values, node), scales * len(values["ratios"])
 
 
-def _uses_sigmoid(head: Mapping[str, Any]) -> bool:
+def uses_sigmoid(head: Mapping[str, Any]) -> bool:
     """Whether the head's class loss works without a background channel."""
     loss = head.get("loss_cls", DEFAULT_CLS_LOSS)
     return bool(loss.get("use_sigmoid", name_of(loss) == "FocalLoss"))
 
 
-def _expect(node: Any, role: str, name: str) -> None:
-    """Raises UnsupportedConfig unless the node's type is the one that fastdet runs in this role."""
+def expect(node: Any, role: str, *names: str) -> None:
+    """Raises UnsupportedConfig unless the node's type is one that fastdet runs in this role."""
     if not isinstance(node, Mapping):
         raise ConfigError(f"{role} must be a dict with a type, not {node!r}")
-    if name_of(node) != name:
+    if name_of(node) not in names:
         raise UnsupportedConfig(
-            f"{role} {name_of(node)!r} is not supported{at(place_of(node, 'type'))}\n  supported here: {name}"
+            f"{role} {name_of(node)!r} is not supported{at(place_of(node, 'type'))}\n"
+            f"  supported here: {', '.join(names)}"
         )

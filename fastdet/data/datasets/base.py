@@ -1,11 +1,11 @@
 """The Dataset protocol, and the dataset that reads its records from an AnnotationTable."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from fastdet.data.pipeline import Transform, run_transforms
+from fastdet.data.pipeline import Step, run_transforms
 from fastdet.data.report import Report
 from fastdet.structures import ImageRecord, Sample
 from fastdet.utils.errors import DataError
@@ -40,6 +40,14 @@ class Dataset(Protocol):
         """Width over height as annotated."""
         ...
 
+    def leave_out(self, names: Collection[str]) -> None:
+        """Drops the transforms of these names, for the rest of a training."""
+        ...
+
+    def change_transforms(self, transforms: Sequence[Step]) -> None:
+        """Takes other transforms from now on."""
+        ...
+
 
 class RecordDataset:
     """A dataset over an AnnotationTable. Readers of formats subclass it and only fill the table.
@@ -60,7 +68,7 @@ class RecordDataset:
         category_ids: Sequence[int],
         file_counts: Mapping[str, int],
         rows: np.ndarray,
-        transforms: Sequence[Transform],
+        transforms: Sequence[Step],
     ) -> None:
         report.raise_errors()
         self.table = table
@@ -91,8 +99,24 @@ class RecordDataset:
         Raises:
             DataError: no image passes the transforms.
         """
+        return self._after(len(self.transforms), index, rng)
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Drops the transforms of these names."""
+        self.transforms = tuple(t for t in self.transforms if type(t).__name__ not in names)
+
+    def change_transforms(self, transforms: Sequence[Step]) -> None:
+        """Takes other transforms from now on."""
+        self.transforms = tuple(transforms)
+
+    def _after(self, steps: int, index: int, rng: np.random.Generator) -> Sample:
+        """The image, or one in place of it, after the first transforms."""
+
+        def another(steps: int) -> Sample:
+            return self._after(steps, int(rng.integers(len(self))), rng)
+
         for _ in range(MAX_REDRAWS):
-            sample = run_transforms(self.transforms, undecoded(self.record(index)), rng)
+            sample = run_transforms(self.transforms[:steps], undecoded(self.record(index)), rng, another)
             if sample is not None:
                 return sample
             index = int(rng.integers(len(self)))
@@ -114,6 +138,8 @@ def undecoded(record: ImageRecord) -> Sample:
         path=record.path,
         file_size=(record.height, record.width),
         segments=record.segments,
+        semantic_path=record.semantic_path,
+        proposals=record.proposals,
     )
 
 

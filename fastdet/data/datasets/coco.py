@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdet.data.pipeline import Transform
+from fastdet.data.pipeline import Step
+from fastdet.data.proposals import load_proposals
 from fastdet.data.report import Report
 from fastdet.registry import DATASETS
 from fastdet.utils.errors import DataError
@@ -47,7 +48,10 @@ class CocoDataset(RecordDataset):
 
     Args:
         image_dir: the folder that `file_name` starts from.
-        classes: names in label order; None for COCO's 80, as in MMDetection.
+        classes: names in label order; None for COCO's 80, as in MMDetection, or what else the format has.
+        seg_dir: the folder of semantic maps, which are called like the images; None: there are none.
+        seg_map_suffix: what takes the place of the images' suffix.
+        proposal_file: a pickle of proposals, see `fastdet.data.proposals`.
         filter_empty_gt: leave out images that have no annotation of these classes (dropped and crowd ones count).
         min_size: leave out images whose shorter side is less, in pixels.
         test_mode: keep every image.
@@ -57,6 +61,9 @@ class CocoDataset(RecordDataset):
         DataError: the file is unreadable, ids are not unique, or no box has one of the classes.
     """
 
+    default_classes: tuple[str, ...] | None = COCO_CLASSES
+    """The names without `classes`; None for the file's own, in its order."""
+
     def __init__(
         self,
         ann_file: str,
@@ -65,18 +72,35 @@ class CocoDataset(RecordDataset):
         filter_empty_gt: bool = False,
         min_size: int = 0,
         test_mode: bool = False,
-        transforms: Sequence[Transform] = (),
+        seg_dir: str | None = None,
+        seg_map_suffix: str = ".png",
+        proposal_file: str | None = None,
+        transforms: Sequence[Step] = (),
     ) -> None:
-        names = COCO_CLASSES if classes is None else tuple(classes)
         report = Report(ann_file)
-        read = read_coco(load_coco(ann_file), image_dir, names, report)
+        file = self.prepare(load_coco(ann_file))
+        names = tuple(classes or self.default_classes or category_names(file))
+        read = read_coco(file, image_dir, names, report)
+        if seg_dir is not None:
+            starts = (os.path.splitext(os.path.relpath(path, image_dir or "."))[0] for path in read.table.paths)
+            read.table.semantic_paths = [os.path.join(seg_dir, start + seg_map_suffix) for start in starts]
+        if proposal_file is not None:
+            read.table.proposals = load_proposals(proposal_file, read.table.paths)
         rows = keep_rows(
-            read.table, read.has_objects, filter_empty_gt=filter_empty_gt, min_size=min_size, test_mode=test_mode
+            read.table, self.counted(read), filter_empty_gt=filter_empty_gt, min_size=min_size, test_mode=test_mode
         )
         super().__init__(
             read.table, report, classes=names, category_ids=read.category_ids, file_counts=read.file_counts,
             rows=rows, transforms=transforms,
         )  # fmt: skip
+
+    def prepare(self, file: CocoFile) -> CocoFile:
+        """The file in COCO's form; formats that differ from it change it here."""
+        return file
+
+    def counted(self, read: CocoTable) -> np.ndarray:
+        """Which images `filter_empty_gt` keeps, bool [N]."""
+        return read.has_objects
 
 
 def load_coco(path: str | os.PathLike[str]) -> CocoFile:

@@ -64,6 +64,10 @@ class AnnotationTable:
         self.image_ids: list[int | str] = []
         self.paths: list[str] = []
         self.segments = SegmentColumn() if with_segments else None
+        self.semantic_paths: Sequence[str] | None = None
+        self.proposals: Sequence[np.ndarray] | None = None
+        self.group_of: np.ndarray | None = None
+        self.verified: Sequence[np.ndarray] | None = None
         self._sizes = array("q")
         self._first_box = array("q", [0])
         self._boxes = array("f")
@@ -126,6 +130,10 @@ class AnnotationTable:
         return ImageRecord(
             self.image_ids[row], self.paths[row], self._sizes[2 * row], self._sizes[2 * row + 1],
             self.boxes[first:last], self.labels[first:last], self.ignore[first:last], segments,
+            None if self.semantic_paths is None else self.semantic_paths[row],
+            None if self.proposals is None else self.proposals[row],
+            None if self.group_of is None else self.group_of[first:last],
+            None if self.verified is None else self.verified[row],
         )  # fmt: skip
 
 

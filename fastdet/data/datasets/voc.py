@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastdet.data.images import IMAGE_SUFFIXES, read_image
-from fastdet.data.pipeline import Transform
+from fastdet.data.pipeline import Step
 from fastdet.data.report import Report
 from fastdet.registry import DATASETS
 from fastdet.utils.errors import DataError
@@ -28,10 +28,11 @@ class VocObject(NamedTuple):
 
 
 class VocImage(NamedTuple):
-    """One XML file; `size` is (height, width), None if the file does not give it."""
+    """One XML file; `size` is (height, width), None if the file does not give it; `folder` is what it calls so."""
 
     size: tuple[int, int] | None
     objects: list[VocObject]
+    folder: str = ""
 
 
 @DATASETS.register("VOCDataset", "XMLDataset")
@@ -68,13 +69,49 @@ class VOCDataset(RecordDataset):
         test_mode: bool = False,
         image_dir: str = "JPEGImages",
         ann_dir: str = "Annotations",
-        transforms: Sequence[Transform] = (),
+        transforms: Sequence[Step] = (),
     ) -> None:
         names = VOC_CLASSES if classes is None else tuple(classes)
         report = Report(ann_file)
         table, file_counts = read_voc(
             read_ids(ann_file), os.path.join(root, image_dir), os.path.join(root, ann_dir), names, report,
             bbox_min_size=None if test_mode else bbox_min_size,
+        )  # fmt: skip
+        rows = keep_rows(
+            table, np.diff(table.first_box) > 0,
+            filter_empty_gt=filter_empty_gt, min_size=min_size, test_mode=test_mode,
+        )  # fmt: skip
+        super().__init__(
+            table, report, classes=names, category_ids=range(len(names)), file_counts=file_counts,
+            rows=rows, transforms=transforms,
+        )  # fmt: skip
+
+
+@DATASETS.register()
+class WIDERFaceDataset(RecordDataset):
+    """WIDER Face in VOC's form: `root/Annotations/<id>.xml`, and images in the folders that these files name.
+
+    Source: Yang et al., WIDER FACE (CVPR 2016); MMDetection's `WIDERFaceDataset`. Pixels count from 0.
+
+    Args: see VOCDataset.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        root: str,
+        classes: Sequence[str] | None = None,
+        filter_empty_gt: bool = False,
+        min_size: int = 0,
+        bbox_min_size: int | None = None,
+        test_mode: bool = False,
+        transforms: Sequence[Step] = (),
+    ) -> None:
+        names = ("face",) if classes is None else tuple(classes)
+        report = Report(ann_file)
+        table, file_counts = read_voc(
+            read_ids(ann_file), root, os.path.join(root, "Annotations"), names, report,
+            bbox_min_size=None if test_mode else bbox_min_size, in_folders=True,
         )  # fmt: skip
         rows = keep_rows(
             table, np.diff(table.first_box) > 0,
@@ -99,8 +136,11 @@ def read_ids(path: str | os.PathLike[str]) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
-def parse_xml(path: str | os.PathLike[str]) -> VocImage:
+def parse_xml(path: str | os.PathLike[str], *, first_pixel: int = 1) -> VocImage:
     """Reads one VOC XML file; fractions of a pixel are cut off, as in MMDetection.
+
+    Args:
+        first_pixel: the number of the first pixel in the file.
 
     Raises:
         DataError: the file is missing, is no XML, or an object lacks its name or box.
@@ -118,14 +158,14 @@ def parse_xml(path: str | os.PathLike[str]) -> VocImage:
         objects = []
         for number, item in enumerate(root.findall("object")):
             x1, y1, x2, y2 = (
-                int(float(item.findtext(f"bndbox/{key}", f"(object {number} has no {key})"))) - 1
+                int(float(item.findtext(f"bndbox/{key}", f"(object {number} has no {key})"))) - first_pixel
                 for key in ("xmin", "ymin", "xmax", "ymax")
             )
             difficult = int(item.findtext("difficult") or 0)
             objects.append(VocObject(item.findtext("name", "").strip(), (x1, y1, x2, y2), bool(difficult)))
     except ValueError as problem:
         raise DataError(f"{path}: annotation has a value that is no number: {problem}") from problem
-    return VocImage(size, objects)
+    return VocImage(size, objects, (root.findtext("folder") or "").strip())
 
 
 def find_image(image_dir: str, image_id: str) -> str:
@@ -142,9 +182,13 @@ def find_image(image_dir: str, image_id: str) -> str:
 
 def read_voc(
     ids: Sequence[str], image_dir: str, ann_dir: str, classes: Sequence[str], report: Report,
-    *, bbox_min_size: int | None = None,
+    *, bbox_min_size: int | None = None, in_folders: bool = False,
 ) -> tuple[AnnotationTable, dict[str, int]]:  # fmt: skip
     """Reads the XML files of the ids; what is wrong goes into the report.
+
+    Args:
+        bbox_min_size: narrower or lower objects are ignored.
+        in_folders: WIDER Face's layout: images lie in the folder that their XML file names, and pixels count from 0.
 
     Returns:
         The table, and the boxes of each class name found.
@@ -159,7 +203,9 @@ def read_voc(
         seen.add(image_id)
         path = find_image(image_dir, image_id)
         try:
-            image = parse_xml(os.path.join(ann_dir, f"{image_id}.xml"))
+            image = parse_xml(os.path.join(ann_dir, f"{image_id}.xml"), first_pixel=0 if in_folders else 1)
+            if in_folders:
+                path = find_image(os.path.join(image_dir, image.folder), image_id)
             height, width = image.size or read_image(path).shape[:2]
         except DataError as problem:
             report.error("annotation files that cannot be used", str(problem))

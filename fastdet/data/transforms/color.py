@@ -105,3 +105,30 @@ def _distort_hsv(image: np.ndarray, saturation: float | None, hue: float | None)
         shifted[shifted < 0] += 360
         hsv[..., 0] = shifted
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+
+
+@TRANSFORMS.register()
+class YOLOXHSVRandomAug:
+    """Shifts hue, saturation and value of all pixels, each with probability 1/2.
+
+    Source: Ge et al., YOLOX; numbers as in MMDetection 3.x `YOLOXHSVRandomAug`, on OpenCV's 8-bit HSV (hue in half
+    degrees).
+
+    Args:
+        hue_delta, saturation_delta, value_delta: largest shifts; a drawn one is cut off to a whole number.
+    """
+
+    def __init__(self, hue_delta: float = 5, saturation_delta: float = 30, value_delta: float = 30) -> None:
+        self.deltas = hue_delta, saturation_delta, value_delta
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        gains = rng.uniform(-1, 1, 3) * self.deltas * rng.integers(2, size=3)
+        return replace(sample, image=shift_hsv(sample.image, gains.astype(np.int16)))
+
+
+def shift_hsv(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """A BGR image [H, W, 3] uint8 with int16 gains [3] added to its HSV: the hue goes round, the others are cut off."""
+    hsv: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.int16) + gains
+    hsv[..., 0] %= 180
+    np.clip(hsv[..., 1:], 0, 255, out=hsv[..., 1:])
+    return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastdet.data.masks import crop_masks, mask_boxes, select_masks
+from fastdet.data.masks import crop_masks, mask_boxes
 from fastdet.registry import TRANSFORMS
 from fastdet.structures import Sample
 
-from .resize import clip_boxes
+from .objects import clip_boxes, select_objects, touch_image, translate_boxes
 
 CROP_TYPES = ("absolute", "absolute_range", "relative", "relative_range")
 
@@ -87,20 +87,25 @@ class RandomCrop:
 
 def crop_sample(sample: Sample, window: tuple[int, int, int, int], *, clip_boxes_at_border: bool = True) -> Sample:
     """The part (x0, y0, width, height) of a sample, with the objects whose box touches it."""
+    height, width = sample.image[window[1] : window[1] + window[3], window[0] : window[0] + window[2]].shape[:2]
+    boxes = translate_boxes(sample.boxes, -window[0], -window[1])
+    if clip_boxes_at_border:
+        boxes = clip_boxes(boxes, (height, width))
+    keep = touch_image(boxes, (height, width))
+    return replace(cut_window(select_objects(sample, keep), window), boxes=boxes[keep])
+
+
+def cut_window(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
+    """The part (x0, y0, width, height) of a sample with all of its objects, whose boxes are not cut off."""
     x0, y0, width, height = window
     image = np.ascontiguousarray(sample.image[y0 : y0 + height, x0 : x0 + width])
     height, width = image.shape[:2]
-    boxes = sample.boxes - np.array([x0, y0, x0, y0], np.float32)
-    if clip_boxes_at_border:
-        boxes = clip_boxes(boxes, (height, width))
-    keep = (boxes[:, 0] < width) & (boxes[:, 1] < height) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
-    masks = sample.masks
+    masks, semantic, proposals = sample.masks, sample.semantic, sample.proposals
     if masks is not None:
-        masks = crop_masks(select_masks(masks, keep), (x0, y0, width, height))
-    segments = sample.segments
-    if segments is not None:
-        segments = tuple(s for s, kept in zip(segments, keep, strict=True) if kept)
-    return replace(
-        sample, image=image, boxes=boxes[keep], labels=sample.labels[keep], ignore=sample.ignore[keep],
-        masks=masks, segments=segments,
-    )  # fmt: skip
+        masks = crop_masks(masks, (x0, y0, width, height))
+    if semantic is not None:
+        semantic = np.ascontiguousarray(semantic[y0 : y0 + height, x0 : x0 + width])
+    if proposals is not None:
+        proposals = clip_boxes(translate_boxes(proposals, -x0, -y0), (height, width))
+    boxes = translate_boxes(sample.boxes, -x0, -y0)
+    return replace(sample, image=image, boxes=boxes, masks=masks, semantic=semantic, proposals=proposals)

@@ -1,13 +1,14 @@
 """Dropping of objects that have become too small to teach anything."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from fastdet.data.masks import mask_areas, select_masks
+from fastdet.data.masks import mask_areas
 from fastdet.registry import TRANSFORMS
 from fastdet.structures import Sample
+
+from .objects import select_objects
 
 
 @TRANSFORMS.register()
@@ -53,11 +54,4 @@ class FilterAnnotations:
             keep &= mask_areas(sample.masks) >= self.min_mask_area
         if self.keep_empty and not keep.any():
             return None
-        masks = None if sample.masks is None else select_masks(sample.masks, keep)
-        segments = sample.segments
-        if segments is not None:
-            segments = tuple(s for s, kept in zip(segments, keep, strict=True) if kept)
-        return replace(
-            sample, boxes=sample.boxes[keep], labels=sample.labels[keep], ignore=sample.ignore[keep],
-            masks=masks, segments=segments,
-        )  # fmt: skip
+        return select_objects(sample, keep)

@@ -14,15 +14,29 @@ from fastdet.structures import Sample
 def flip_sample(sample: Sample, direction: str) -> Sample:
     """The sample mirrored: horizontal (left to right), vertical, or diagonal (both); x becomes width - x."""
     height, width = sample.image.shape[:2]
-    image, boxes = cv2.flip(sample.image, FLIP_CODES[direction]), sample.boxes.copy()
-    if direction != "vertical":
-        boxes[:, [0, 2]] = width - sample.boxes[:, [2, 0]]
-    if direction != "horizontal":
-        boxes[:, [1, 3]] = height - sample.boxes[:, [3, 1]]
-    masks = sample.masks
+    image = cv2.flip(sample.image, FLIP_CODES[direction])
+    boxes = flip_boxes(sample.boxes, (height, width), direction)
+    masks, semantic, proposals = sample.masks, sample.semantic, sample.proposals
     if masks is not None:
         masks = flip_masks(masks, (height, width), direction)
-    return replace(sample, image=image, boxes=boxes, masks=masks, flip=direction)
+    if semantic is not None:
+        semantic = cv2.flip(semantic, FLIP_CODES[direction])
+    if proposals is not None:
+        proposals = flip_boxes(proposals, (height, width), direction)
+    return replace(
+        sample, image=image, boxes=boxes, masks=masks, semantic=semantic, proposals=proposals, flip=direction
+    )
+
+
+def flip_boxes(boxes: np.ndarray, size: tuple[int, int], direction: str) -> np.ndarray:
+    """Boxes [M, 4] xyxy of an image of size (H, W) that is mirrored."""
+    height, width = size
+    flipped = boxes.copy()
+    if direction != "vertical":
+        flipped[:, [0, 2]] = width - boxes[:, [2, 0]]
+    if direction != "horizontal":
+        flipped[:, [1, 3]] = height - boxes[:, [3, 1]]
+    return flipped
 
 
 @TRANSFORMS.register()

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from fastdet.data.images import read_image
+from fastdet.data.images import read_image, read_map
 from fastdet.data.masks import pad_masks, polygons_to_bitmap, resize_masks, rle_to_bitmap
 from fastdet.registry import TRANSFORMS
 from fastdet.structures import Sample
@@ -59,9 +59,11 @@ class LoadAnnotations:
         with_bbox: keep boxes; without them a sample has no objects.
         with_label: labels always go with boxes; False needs with_bbox=False.
         with_mask: make masks.
-        with_seg: semantic maps are not read; only False.
+        with_seg: read the map with the class of every pixel, a picture whose values are the classes.
         poly2mask: make bitmaps of polygons here, at the size of the file (then resizing is by nearest neighbour);
             else polygons stay polygons until the batch is made.
+        reduce_zero_label: class 0 of semantic maps counts nowhere, the others become one less.
+        ignore_index: the value of semantic maps that counts nowhere; only 255.
     """
 
     def __init__(
@@ -71,14 +73,18 @@ class LoadAnnotations:
         with_mask: bool = False,
         with_seg: bool = False,
         poly2mask: bool = True,
+        reduce_zero_label: bool = False,
+        ignore_index: int = 255,
     ) -> None:
-        if with_seg:
-            raise ValueError("with_seg=True: semantic segmentation maps are not read")
+        if ignore_index != 255:
+            raise ValueError(f"ignore_index must be 255, which fills what is padded, not {ignore_index}")
         if with_bbox and not with_label:
             raise ValueError("with_label=False needs with_bbox=False: boxes without labels train nothing")
         self.with_bbox = with_bbox
         self.with_mask = with_mask
+        self.with_seg = with_seg
         self.poly2mask = poly2mask
+        self.reduce_zero_label = reduce_zero_label
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if not self.with_bbox:
@@ -91,7 +97,28 @@ class LoadAnnotations:
                 ignore=sample.ignore[none],
                 segments=segments,
             )
+        if self.with_seg:
+            sample = self._with_semantic(sample)
         return self._with_masks(sample) if self.with_mask else sample
+
+    def _with_semantic(self, sample: Sample) -> Sample:
+        if sample.semantic_path is None:
+            raise DataError(
+                f"{sample.path}: LoadAnnotations(with_seg=True), but the dataset has no semantic maps\n"
+                "  fix: data_prefix=dict(img=..., seg=...) of the dataset"
+            )
+        if sample.image.shape[:2] != sample.file_size or sample.flip is not None:
+            raise ValueError("LoadAnnotations(with_seg=True) must stand before transforms that change the image")
+        semantic = read_map(sample.semantic_path)
+        if semantic.shape != sample.file_size:
+            raise DataError(
+                f"{sample.semantic_path}: a map of H x W = {semantic.shape[0]} x {semantic.shape[1]}, an image of "
+                f"{sample.file_size[0]} x {sample.file_size[1]}"
+            )
+        if self.reduce_zero_label:
+            # 0 becomes 255, and 255 stays: unsigned numbers wrap around.
+            semantic = np.where(semantic == 255, np.uint8(255), semantic - np.uint8(1))
+        return replace(sample, semantic=semantic)
 
     def _with_masks(self, sample: Sample) -> Sample:
         if sample.segments is None:
@@ -137,3 +164,20 @@ def _follow(masks: np.ndarray | list[list[np.ndarray]], sample: Sample) -> np.nd
     if resized[0] > present[0] or resized[1] > present[1]:
         raise ValueError("LoadAnnotations(with_mask=True) must stand before RandomCrop")
     return pad_masks(resize_masks(masks, sample.file_size, resized), present)
+
+
+@TRANSFORMS.register()
+class LoadProposals:
+    """Keeps the best of the proposals that come with the image. Source: MMDetection `LoadProposals`.
+
+    Args:
+        num_max_proposals: how many, in the order of the file; None: all.
+    """
+
+    def __init__(self, num_max_proposals: int | None = None) -> None:
+        self.num_max_proposals = num_max_proposals
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if sample.proposals is None:
+            raise DataError(f"{sample.path}: LoadProposals, but the dataset has no proposals\n  fix: proposal_file=...")
+        return replace(sample, proposals=sample.proposals[: self.num_max_proposals])

@@ -26,7 +26,8 @@ class Pad:
         size: (width, height) to pad to; an image that is larger stays as it is.
         size_divisor: pad both sides to multiples of this.
         pad_to_square: pad to the longer side, then to `size_divisor` if given.
-        pad_val: value of the new pixels (one, or one a channel), or a dict with `img` and `masks`.
+        pad_val: value of the new pixels (one, or one a channel), or a dict with `img`, `masks` and `seg` (of semantic
+            maps, 255 by default).
         padding_mode: constant, edge, reflect or symmetric, for the image.
     """
 
@@ -51,6 +52,7 @@ class Pad:
         self.pad_to_square = pad_to_square
         self.value = tuple(value) if isinstance(value, Sequence) else (value,) * 3
         self.mask_value = int(values.get("masks", 0))  # type: ignore[arg-type]
+        self.semantic_value = int(values.get("seg", 255))  # type: ignore[arg-type]
         self.border = BORDERS[padding_mode]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -62,7 +64,9 @@ class Pad:
             new_h, new_w = (-(-side // self.size_divisor) * self.size_divisor for side in (new_h, new_w))
         bottom, right = max(new_h - height, 0), max(new_w - width, 0)
         image = cv2.copyMakeBorder(sample.image, 0, bottom, 0, right, self.border, value=self.value)
-        masks = sample.masks
+        masks, semantic = sample.masks, sample.semantic
         if masks is not None:
             masks = pad_masks(masks, (new_h, new_w), self.mask_value)
-        return replace(sample, image=image, masks=masks)
+        if semantic is not None:
+            semantic = cv2.copyMakeBorder(semantic, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=self.semantic_value)
+        return replace(sample, image=image, masks=masks, semantic=semantic)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from fastdet.data.masks import resize_masks
 from fastdet.registry import TRANSFORMS
 from fastdet.structures import Sample
+
+from .objects import clip_boxes
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -19,24 +22,27 @@ INTERPOLATIONS = {
 }
 
 
-def fit_size(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
+def fit_size(size: tuple[int, int], scale: tuple[int, int], *, half_up: bool = True) -> tuple[int, int]:
     """The largest size of the same shape within a scale.
 
     Args:
         size: (H, W) of the image.
         scale: two bounds in any order: the longer side gets at most the larger, the shorter at most the smaller one.
+        half_up: round each side half up, as mmcv's `rescale_size` does; else down.
 
     Returns:
-        (H, W), each rounded half up, as mmcv's `rescale_size` does.
+        (H, W).
     """
     factor = min(max(scale) / max(size), min(scale) / min(size))
-    return int(size[0] * factor + 0.5), int(size[1] * factor + 0.5)
+    rounding = 0.5 if half_up else 0.0
+    return int(size[0] * factor + rounding), int(size[1] * factor + rounding)
 
 
 def resize_sample(
     sample: Sample, new_size: tuple[int, int], *, clip_object_border: bool = True, interpolation: str = "bilinear"
 ) -> Sample:
-    """The sample with image, boxes and masks resized to (H, W); the scales are new over old side, each for itself."""
+    """The sample resized to (H, W): the image as asked for, boxes and proposals by new over old side, each side for
+    itself, bitmaps and semantic maps by nearest neighbour."""
     height, width = sample.image.shape[:2]
     new_h, new_w = max(new_size[0], 1), max(new_size[1], 1)
     image = cv2.resize(sample.image, (new_w, new_h), interpolation=INTERPOLATIONS[interpolation])
@@ -47,14 +53,14 @@ def resize_sample(
     masks = sample.masks
     if masks is not None:
         masks = resize_masks(masks, (height, width), (new_h, new_w))
+    semantic, proposals = sample.semantic, sample.proposals
+    if semantic is not None:
+        semantic = cv2.resize(semantic, (new_w, new_h), interpolation=cv2.INTER_NEAREST)
+    if proposals is not None:
+        proposals = proposals * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+        proposals = clip_boxes(proposals, (new_h, new_w)) if clip_object_border else proposals
     scale = sample.scale[0] * scale_x, sample.scale[1] * scale_y
-    return replace(sample, image=image, boxes=boxes, masks=masks, scale=scale)
-
-
-def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes [M, 4] xyxy cut off at the borders of an image of size (H, W)."""
-    height, width = size
-    return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
+    return replace(sample, image=image, boxes=boxes, masks=masks, semantic=semantic, proposals=proposals, scale=scale)
 
 
 @TRANSFORMS.register()
@@ -72,6 +78,8 @@ class Resize:
         backend: OpenCV is the only one.
         interpolation: of the image: nearest, bilinear, bicubic, area or lanczos.
     """
+
+    half_up: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -105,10 +113,18 @@ class Resize:
 
     def to_scale(self, sample: Sample, scale: tuple[int, int]) -> Sample:
         """The sample resized to (width, height), or within these bounds with keep_ratio."""
-        new_size = fit_size(sample.image.shape[:2], scale) if self.keep_ratio else (scale[1], scale[0])
+        size = sample.image.shape[:2]
+        new_size = fit_size(size, scale, half_up=self.half_up) if self.keep_ratio else (scale[1], scale[0])
         return resize_sample(
             sample, new_size, clip_object_border=self.clip_object_border, interpolation=self.interpolation
         )
+
+
+@TRANSFORMS.register()
+class FixScaleResize(Resize):
+    """Resize that rounds sides down with keep_ratio, as YOLOX's own code does. Source: MMDetection 3.x."""
+
+    half_up: ClassVar[bool] = False
 
 
 @TRANSFORMS.register()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fastdet.engine.state import TrainState
-from fastdet.registry import HOOKS, FrozenDict, Spec, build
+from fastdet.registry import HOOKS, TRANSFORMS, FrozenDict, Spec, build
 from fastdet.utils.errors import ConfigError, suggestion
 
 PRIORITIES = {
@@ -59,7 +59,8 @@ def build_hooks(specs: Sequence[Spec]) -> tuple[Hook, ...]:
     for spec in specs:
         args = dict(spec.args)
         priority = args.pop("priority", None)
-        hook = build(Spec(spec.type, FrozenDict(args), spec.source, spec.arg_sources), [HOOKS], role="hook")
+        bare = Spec(spec.type, FrozenDict(args), spec.source, spec.arg_sources)
+        hook = build(bare, [HOOKS, TRANSFORMS], role="hook")
         if priority is not None:
             hook.priority = _number(priority)
         hooks.append(hook)

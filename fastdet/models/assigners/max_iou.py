@@ -1,6 +1,6 @@
 """Assignment by intersection over union, for whole batches at once.
 
-Letters: B images, P candidates, M object slots, I slots of ignored objects.
+Letters: B images, P candidates, M object slots, m those of a slice, A approximations of a candidate.
 """
 
 from collections.abc import Sequence
@@ -8,13 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastdet.models import geometry
 from fastdet.models.assigners.assignment import BACKGROUND, IGNORE, Assignment
 from fastdet.registry import ASSIGNERS
 from fastdet.structures import Targets
-
-PAIRS_AT_ONCE = 1 << 26
-"""How many IoU values are held at a time: 256 MB in float32, beside a few temporaries of that size. Batches with more
-pairs are worked through in slices of the object slots; the slicing depends on shapes alone."""
 
 
 @ASSIGNERS.register()
@@ -27,7 +24,10 @@ class MaxIoUAssigner:
     objects; among several objects the last one wins.
     An image without objects makes every candidate background.
 
-    Source: Ren et al., Faster R-CNN, section 3.1.2; step 4 as in MMDetection.
+    A candidate may have approximations, boxes that stand for it: then its IoU with an object is that of the best one.
+
+    Source: Ren et al., Faster R-CNN, section 3.1.2; step 4 as in MMDetection; approximations: Wang et al., Region
+    Proposal by Guided Anchoring, section 3.5.
 
     Args:
         pos_iou_thr: smallest IoU of a positive.
@@ -54,24 +54,34 @@ class MaxIoUAssigner:
         if isinstance(neg_iou_thr, Sequence):
             if len(neg_iou_thr) != 2:
                 raise ValueError(f"neg_iou_thr must be a number or (low, high), not {tuple(neg_iou_thr)}")
-            self.neg_iou_range = (float(neg_iou_thr[0]), float(neg_iou_thr[1]))
+            neg_iou_range = (float(neg_iou_thr[0]), float(neg_iou_thr[1]))
         else:
-            self.neg_iou_range = (0.0, float(neg_iou_thr))
-        self.pos_iou_thr = pos_iou_thr
-        self.min_pos_iou = min_pos_iou
+            neg_iou_range = (0.0, float(neg_iou_thr))
+        # thresholds that follow the training are tensors []
+        self.neg_iou_range: tuple[float, float | Tensor] = neg_iou_range
+        self.pos_iou_thr: float | Tensor = pos_iou_thr
+        self.min_pos_iou: float | Tensor = min_pos_iou
         self.gt_max_assign_all = gt_max_assign_all
         self.ignore_iof_thr = ignore_iof_thr
         self.ignore_wrt_candidates = ignore_wrt_candidates
         self.match_low_quality = match_low_quality
 
     @torch.no_grad()
-    def __call__(self, boxes: Tensor, targets: Targets, *, candidates: Tensor | None = None) -> Assignment:
+    def __call__(
+        self,
+        boxes: Tensor,
+        targets: Targets,
+        *,
+        candidates: Tensor | None = None,
+        approximations: Tensor | None = None,
+    ) -> Assignment:
         """The object of each candidate.
 
         Args:
             boxes: [P, 4] shared by the images, or [B, P, 4]; xyxy.
             targets: padded objects of the batch.
             candidates: bool [B, P]; boxes outside it are IGNORE and count nowhere (None: all take part).
+            approximations: [P, A, 4] of the candidates, shared by the images; None: the boxes themselves.
         """
         boxes = boxes.float()
         if candidates is not None:
@@ -79,14 +89,13 @@ class MaxIoUAssigner:
         objects = torch.where(targets.valid[..., None], targets.boxes, 0.0)
         batch, num_slots = objects.shape[:2]
         shape = (batch, boxes.shape[-2])
-        out = self._blocked(boxes, targets)  # [B, P]
+        out = geometry.blocked(boxes, targets, self.ignore_iof_thr, of_candidates=self.ignore_wrt_candidates)
         best = boxes.new_full(shape, -1.0)
         best_index = torch.zeros(shape, dtype=torch.int64, device=boxes.device)
         forced = torch.full(shape, BACKGROUND, dtype=torch.int64, device=boxes.device)
-        step = max(1, PAIRS_AT_ONCE // max(1, batch * shape[1]))
-        for start in range(0, num_slots if shape[1] else 0, step):
-            stop = min(start + step, num_slots)
-            overlaps = _overlaps(objects[:, start:stop], boxes)  # [B, m, P], 0 for padded slots
+        num_boxes = 1 if approximations is None else approximations.shape[1]
+        for start, stop in geometry.slot_slices(num_slots if shape[1] else 0, batch * shape[1] * num_boxes):
+            overlaps = _overlaps(objects[:, start:stop], boxes, candidates, approximations)  # [B, m, P]
             if out is not None:
                 overlaps = torch.where(out[:, None], -1.0, overlaps)
             slice_best, slice_index = overlaps.max(dim=1)
@@ -121,31 +130,11 @@ class MaxIoUAssigner:
             taken = torch.arange(overlaps.shape[2], device=overlaps.device) == first[..., None]
         return taken & (valid & (gt_best >= self.min_pos_iou))[..., None]
 
-    def _blocked(self, boxes: Tensor, targets: Targets) -> Tensor | None:
-        """Candidates inside ignored objects, bool [B, P]; None where nothing can be ignored."""
-        num_ignored = targets.ignore_boxes.shape[1]
-        if self.ignore_iof_thr <= 0 or num_ignored == 0 or boxes.shape[-2] == 0:
-            return None
-        over = _areas(boxes).unsqueeze(-2) if self.ignore_wrt_candidates else _areas(targets.ignore_boxes)[..., None]
-        shares = _intersections(targets.ignore_boxes, boxes) / over.clamp(min=1e-6)  # [B, I, P]
-        present = torch.arange(num_ignored, device=boxes.device) < targets.ignore_count[:, None]
-        return torch.where(present[..., None], shares, 0.0).amax(dim=1) > self.ignore_iof_thr
 
-
-def _areas(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-
-
-def _intersections(first: Tensor, second: Tensor) -> Tensor:
-    """Areas shared by boxes [B, m, 4] and [P, 4] or [B, P, 4]: [B, m, P]."""
-    x1, y1, x2, y2 = (v[..., None] for v in first.float().unbind(-1))
-    u1, v1, u2, v2 = (v.unsqueeze(-2) for v in second.unbind(-1))
-    width = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp(min=0)
-    return width * (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp(min=0)
-
-
-def _overlaps(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of boxes [B, m, 4] and [P, 4] or [B, P, 4]: [B, m, P]. The union is at least 1e-6."""
-    shared = _intersections(first, second)
-    union = _areas(first)[..., None] + _areas(second).unsqueeze(-2) - shared
-    return shared / union.clamp(min=1e-6)
+def _overlaps(objects: Tensor, boxes: Tensor, candidates: Tensor | None, approximations: Tensor | None) -> Tensor:
+    """IoU [B, m, P] of objects [B, m, 4] with candidates: 0 for padded slots and for what is no candidate."""
+    if approximations is None:
+        return geometry.overlaps(objects, boxes)
+    overlaps = geometry.overlaps(objects, approximations.float().flatten(0, 1))  # [B, m, P * A]
+    best = overlaps.unflatten(2, (-1, approximations.shape[1])).amax(-1)
+    return best if candidates is None else torch.where(candidates[:, None], best, 0.0)

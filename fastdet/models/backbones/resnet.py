@@ -4,116 +4,40 @@ Letters: B images, C channels, H and W cells.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
-from fastdet.models.layers import ConvFactory, NormFactory, init_kaiming
+from fastdet.models.backbones.blocks import (
+    BASIC,
+    BlockFactory,
+    BlockLayers,
+    ResidualBlock,
+    Style,
+    grouped_bottleneck,
+    make_stage,
+)
+from fastdet.models.backbones.freezing import eval_batch_norms, freeze
+from fastdet.models.layers import ConvFactory, NormFactory, init_kaiming, keep_init
 from fastdet.models.layers.norm import batch_norm
-from fastdet.registry import BACKBONES
+from fastdet.models.layers.plugin import BlockPlugin
+from fastdet.registry import BACKBONES, LAYERS
 
-Style = Literal["pytorch", "caffe"]
-
-
-class _Block(nn.Module):
-    """A residual block: convolutions with norms, the shortcut added before the last ReLU.
-
-    Keys: conv1, bn1, conv2, bn2, (conv3, bn3,) downsample.0, downsample.1.
-    """
-
-    expansion: ClassVar[int]
-
-    def __init__(
-        self, convs: Sequence[nn.Module], norm: NormFactory, channels: Sequence[int], downsample: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.layer_names = tuple((f"conv{i}", f"{norm.name}{i}") for i in range(1, len(convs) + 1))
-        for (conv_name, norm_name), conv, width in zip(self.layer_names, convs, channels, strict=True):
-            self.add_module(conv_name, conv)
-            self.add_module(norm_name, norm(width))
-        self.downsample = downsample
-        self.saves_memory = False
-
-    @property
-    def last_norm(self) -> nn.Module:
-        """The normalisation right before the sum."""
-        return self.get_submodule(self.layer_names[-1][1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C', H', W']."""
-        if self.saves_memory and x.requires_grad:
-            return torch.relu(checkpoint(self._before_relu, x, use_reentrant=False))
-        return torch.relu(self._before_relu(x))
-
-    def _before_relu(self, x: Tensor) -> Tensor:
-        out = x
-        for index, (conv_name, norm_name) in enumerate(self.layer_names):
-            if index > 0:
-                out = torch.relu(out)
-            out = self.get_submodule(norm_name)(self.get_submodule(conv_name)(out))
-        return out + (x if self.downsample is None else self.downsample(x))
-
-
-class BasicBlock(_Block):
-    """Two 3x3 convolutions; the first one has the stride."""
-
-    expansion = 1
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int,
-        dilation: int,
-        style: Style,
-        conv: ConvFactory,
-        norm: NormFactory,
-        downsample: nn.Module | None,
-    ) -> None:
-        convs = (
-            conv(in_channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, bias=False),
-            conv(channels, channels, 3, padding=1, bias=False),
-        )
-        super().__init__(convs, norm, (channels, channels), downsample)
-
-
-class Bottleneck(_Block):
-    """A 3x3 convolution between two 1x1 ones; the stride is the 3x3's (pytorch) or the first 1x1's (caffe)."""
-
-    expansion = 4
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int,
-        dilation: int,
-        style: Style,
-        conv: ConvFactory,
-        norm: NormFactory,
-        downsample: nn.Module | None,
-    ) -> None:
-        first, second = (1, stride) if style == "pytorch" else (stride, 1)
-        convs = (
-            conv(in_channels, channels, 1, stride=first, bias=False),
-            conv(channels, channels, 3, stride=second, padding=dilation, dilation=dilation, bias=False),
-            conv(channels, channels * self.expansion, 1, bias=False),
-        )
-        super().__init__(convs, norm, (channels, channels, channels * self.expansion), downsample)
-
-
-_DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-    152: (Bottleneck, (3, 8, 36, 3)),
+_BOTTLENECK = grouped_bottleneck()
+_DEPTHS: dict[int, tuple[BlockFactory, tuple[int, int, int, int]]] = {
+    18: (BASIC, (2, 2, 2, 2)),
+    34: (BASIC, (3, 4, 6, 3)),
+    50: (_BOTTLENECK, (3, 4, 6, 3)),
+    101: (_BOTTLENECK, (3, 4, 23, 3)),
+    152: (_BOTTLENECK, (3, 8, 36, 3)),
+    200: (_BOTTLENECK, (3, 24, 36, 3)),
 }
+
+
+@LAYERS.register("GroupedBottleneck")
+def grouped_blocks(groups: int = 1, base_width: int = 4) -> BlockFactory:
+    """The blocks of ResNeXt."""
+    return grouped_bottleneck(groups, base_width)
 
 
 def residual_stage(
@@ -137,25 +61,10 @@ def residual_stage(
         stride: of the first block.
     """
     block, blocks = _DEPTHS[depth]
-    out_channels = channels * block.expansion
-    layers = []
-    for index in range(blocks[stage]):
-        downsample = None
-        if index == 0 and (stride != 1 or in_channels != out_channels):
-            downsample = _downsample(in_channels, out_channels, stride, avg_down, conv, norm)
-        layers.append(
-            block(
-                out_channels if index else in_channels,
-                channels,
-                stride=1 if index else stride,
-                dilation=dilation,
-                style=style,
-                conv=conv,
-                norm=norm,
-                downsample=downsample,
-            )
-        )
-    return nn.Sequential(*layers)
+    layers = BlockLayers(conv=conv, norm=norm, style=style)
+    return make_stage(
+        block, blocks[stage], in_channels, channels, layers, stride=stride, dilation=dilation, avg_down=avg_down
+    )
 
 
 def stage_channels(depth: int, stage: int) -> tuple[int, int]:
@@ -178,10 +87,16 @@ class ResNet(nn.Module):
     Convolutions start from He's normal distribution, norms at 1, with `zero_init_residual` the last norm of each block
     at 0. Keys are torchvision's: conv1, bn1, layer1.0.conv1, ...; with `deep_stem`: stem.0, stem.1, ...
 
-    Source: He et al., Deep Residual Learning; He et al., Bag of Tricks (deep stem and pooled shortcut).
+    ResNeXt, Res2Net, ResNeSt and TridentNet are this network with other bottlenecks. With `rfp_inplanes` it takes the
+    levels of a pyramid as feedback: the first block of each later stage has a convolution for it, rfp_conv, which
+    starts at 0.
+
+    Source: He et al., Deep Residual Learning; He et al., Bag of Tricks (deep stem and pooled shortcut); Qiao et al.,
+    DetectoRS, section 3.2 (feedback).
 
     Args:
-        depth: 18, 34, 50, 101 or 152.
+        depth: 18, 34, 50, 101, 152 or 200.
+        block: makes bottlenecks of another kind; for depths of 50 and more.
         stem_channels: channels after the stem; None: base_channels.
         base_channels: channels inside the first stage's blocks; each later stage has twice as many.
         num_stages: 1 to 4.
@@ -190,6 +105,10 @@ class ResNet(nn.Module):
         style: where a Bottleneck has its stride.
         deep_stem: three 3x3 convolutions instead of one 7x7.
         avg_down: the shortcut averages before its 1x1 convolution instead of skipping cells.
+        dcn: makes the 3x3 convolutions of bottlenecks in the stages for which `stage_with_dcn` is True.
+        plugins: layers inside bottlenecks.
+        rfp_inplanes: channels of the feedback; None without it.
+        output_img: whether the pixels come out in front of the maps.
         frozen_stages: 0 freezes the stem, n also the first n stages; -1 nothing. Frozen parts keep their statistics.
         norm_eval: batch norms use their stored statistics in training too.
         with_cp: recompute blocks in the backward pass to save memory.
@@ -202,6 +121,7 @@ class ResNet(nn.Module):
         self,
         depth: int,
         *,
+        block: BlockFactory | None = None,
         in_channels: int = 3,
         stem_channels: int | None = None,
         base_channels: int = 64,
@@ -216,15 +136,22 @@ class ResNet(nn.Module):
         conv: ConvFactory | None = None,
         norm: NormFactory | None = None,
         norm_eval: bool = True,
+        dcn: ConvFactory | None = None,
+        stage_with_dcn: Sequence[bool] = (False, False, False, False),
+        plugins: Sequence[BlockPlugin] = (),
+        rfp_inplanes: int | None = None,
+        output_img: bool = False,
         with_cp: bool = False,
         zero_init_residual: bool = True,
     ) -> None:
         super().__init__()
         _check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages)
+        _check_extras(depth, num_stages, block, dcn, stage_with_dcn, plugins)
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.deep_stem = deep_stem
+        self.output_img = output_img
         conv = conv or nn.Conv2d
         norm = norm or batch_norm()
         stem_channels = stem_channels or base_channels
@@ -237,42 +164,58 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
         width = stem_channels
+        kind, blocks = _DEPTHS[depth]
+        kind = block or kind
         self.stage_names = tuple(f"layer{i + 1}" for i in range(num_stages))
         for stage, name in enumerate(self.stage_names):
+            layers = BlockLayers(
+                conv=conv,
+                spatial=dcn if dcn is not None and stage_with_dcn[stage] else None,
+                norm=norm,
+                style=style,
+                plugins=tuple(plugin for plugin in plugins if plugin.is_in(stage)),
+                base_channels=base_channels,
+                stage=stage,
+            )
             channels = base_channels * 2**stage
-            blocks = residual_stage(
-                depth,
-                stage,
+            parts = make_stage(
+                kind,
+                blocks[stage],
                 width,
                 channels,
+                layers,
                 stride=strides[stage],
                 dilation=dilations[stage],
-                style=style,
                 avg_down=avg_down,
-                conv=conv,
-                norm=norm,
             )
-            self.add_module(name, blocks)
-            width = channels * _DEPTHS[depth][0].expansion
-
-        init_kaiming(self)
-        for module in self.modules():
-            if isinstance(module, _Block):
-                module.saves_memory = with_cp
-                if zero_init_residual:
-                    nn.init.zeros_(module.last_norm.get_parameter("weight"))
+            self.add_module(name, parts)
+            width = channels * kind.expansion
+            if rfp_inplanes is not None and stage > 0:
+                parts[0].add_module("rfp_conv", _feedback_conv(rfp_inplanes, width))
+        init_residual(self, zero_init_residual, with_cp)
         self._freeze()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The maps of `out_indices`, finest first, of normalised pixels [B, in_channels, H, W]."""
+    def forward(self, x: Tensor, feedback: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """The maps of `out_indices`, finest first, of normalised pixels [B, in_channels, H, W].
+
+        Args:
+            feedback: a map [B, rfp_inplanes, H', W'] of each stage's size, of which that of the first is not used.
+        """
+        maps = [x] if self.output_img else []
         if self.deep_stem:
             x = self.stem(x)
         else:
             x = torch.relu(self.get_submodule(self.norm_name)(self.conv1(x)))
         x = self.maxpool(x)
-        maps = []
         for index, name in enumerate(self.stage_names):
-            x = self.get_submodule(name)(x)
+            stage = self.get_submodule(name)
+            if feedback is None or index == 0:
+                x = stage(x)
+            else:
+                first, *others = stage.children()
+                x = first(x, first.get_submodule("rfp_conv")(feedback[index]))
+                for block in others:
+                    x = block(x)
             if index in self.out_indices:
                 maps.append(x)
         return tuple(maps)
@@ -282,18 +225,14 @@ class ResNet(nn.Module):
         super().train(mode)
         self._freeze()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            eval_batch_norms(self)
         return self
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
             return
         stem = [self.stem] if self.deep_stem else [self.conv1, self.get_submodule(self.norm_name)]
-        for module in (*stem, *(self.get_submodule(name) for name in self.stage_names[: self.frozen_stages])):
-            module.eval()
-            module.requires_grad_(False)
+        freeze((*stem, *(self.get_submodule(name) for name in self.stage_names[: self.frozen_stages])))
 
 
 def _deep_stem(in_channels: int, channels: int, conv: ConvFactory, norm: NormFactory) -> nn.Sequential:
@@ -304,15 +243,23 @@ def _deep_stem(in_channels: int, channels: int, conv: ConvFactory, norm: NormFac
     return nn.Sequential(*layers)
 
 
-def _downsample(
-    in_channels: int, out_channels: int, stride: int, avg_down: bool, conv: ConvFactory, norm: NormFactory
-) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    if avg_down:
-        layers.append(nn.AvgPool2d(stride, stride=stride, ceil_mode=True, count_include_pad=False))
-        stride = 1
-    layers += [conv(in_channels, out_channels, 1, stride=stride, bias=False), norm(out_channels)]
-    return nn.Sequential(*layers)
+def _feedback_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 1)
+    nn.init.zeros_(conv.weight)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    keep_init(conv)
+    return conv
+
+
+def init_residual(network: nn.Module, zero_init_residual: bool, saves_memory: bool) -> None:
+    """Initialises convolutions, and sets what is the same for all residual blocks of a network."""
+    init_kaiming(network)
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            module.saves_memory = saves_memory
+            if zero_init_residual:
+                nn.init.zeros_(module.last_norm.get_parameter("weight"))
 
 
 def _check(
@@ -337,3 +284,20 @@ def _check(
         raise ValueError(f"style must be 'pytorch' or 'caffe', not {style!r}")
     if not -1 <= frozen_stages <= num_stages:
         raise ValueError(f"frozen_stages must be -1 to {num_stages}, not {frozen_stages}")
+
+
+def _check_extras(
+    depth: int,
+    num_stages: int,
+    block: BlockFactory | None,
+    dcn: ConvFactory | None,
+    stage_with_dcn: Sequence[bool],
+    plugins: Sequence[BlockPlugin],
+) -> None:
+    if block is not None and depth < 50:
+        raise ValueError(f"depth {depth} has no bottlenecks that `block` could replace: use 50 or more")
+    if dcn is not None and len(stage_with_dcn) != num_stages:
+        raise ValueError(f"stage_with_dcn needs a value for each of the {num_stages} stages, not {stage_with_dcn}")
+    for plugin in plugins:
+        if plugin.stages is not None and len(plugin.stages) != num_stages:
+            raise ValueError(f"stages of a plugin needs {num_stages} values, not {tuple(plugin.stages)}")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ class DeltaXYWHBBoxCoder:
         add_ctr_clamp: limit the centre shift to `ctr_clamp` pixels and bound only growth, not shrinking (YOLOF).
         ctr_clamp: pixels.
     """
+
+    width: ClassVar[int] = 4  # numbers of a box
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.assigners import BoxCoder
 from fastdet.models.samplers import Selection
 from fastdet.registry import CRITERIA
 from fastdet.structures import DenseOutput, Targets
@@ -37,6 +37,8 @@ class AnchorCriterion:
         class_agnostic: every object has label 0 (region proposals).
         pos_weight: weight of positives in the class loss; 1 unless positive.
         reg_decoded_bbox: the box loss compares boxes in pixels instead of deltas.
+        levelwise: each level has losses of its own, which are summed: for losses that look at all elements together.
+            Needs every prior in its place (no sampling).
         prefix: goes between "loss_" and the names, as in loss_rpn_cls.
     """
 
@@ -48,6 +50,7 @@ class AnchorCriterion:
         class_agnostic: bool = False,
         pos_weight: float = -1,
         reg_decoded_bbox: bool = False,
+        levelwise: bool = False,
         prefix: str = "",
     ) -> None:
         self.loss_cls = loss_cls
@@ -55,13 +58,14 @@ class AnchorCriterion:
         self.class_agnostic = class_agnostic
         self.pos_weight = pos_weight if pos_weight > 0 else 1.0
         self.reg_decoded_bbox = reg_decoded_bbox
+        self.levelwise = levelwise
         self.prefix = prefix
 
     def __call__(
         self,
         output: DenseOutput,
         priors: Tensor,
-        coder: DeltaXYWHBBoxCoder,
+        coder: BoxCoder,
         selection: Selection,
         targets: Targets,
     ) -> dict[str, Tensor]:
@@ -80,14 +84,20 @@ class AnchorCriterion:
             if self.reg_decoded_bbox:
                 anchors = selection.take(priors)
                 values = coder.decode(anchors, deltas)
-            loss_cls = self.loss_cls(logits, labels, weight=weight, avg_factor=selection.average)
             box_weight = selection.positive.float()[..., None].expand_as(values)
-            loss_bbox = self.loss_bbox(values, box_target, weight=box_weight, avg_factor=selection.average)
+            lengths = output.level_lengths if self.levelwise else (logits.shape[1],)
+            cls_parts, box_parts = (
+                zip(*(t.split(lengths, dim=1) for t in tensors), strict=True)
+                for tensors in ((logits, labels, weight), (values, box_target, box_weight))
+            )
+            average = selection.average
+            loss_cls = torch.stack([self.loss_cls(v, t, weight=w, avg_factor=average) for v, t, w in cls_parts]).sum()
+            loss_bbox = torch.stack([self.loss_bbox(v, t, weight=w, avg_factor=average) for v, t, w in box_parts]).sum()
         return {f"loss_{self.prefix}cls": loss_cls, f"loss_{self.prefix}bbox": loss_bbox}
 
     @torch.no_grad()
     def _targets(
-        self, logits: Tensor, priors: Tensor, coder: DeltaXYWHBBoxCoder, selection: Selection, targets: Targets
+        self, logits: Tensor, priors: Tensor, coder: BoxCoder, selection: Selection, targets: Targets
     ) -> tuple[Tensor, Tensor]:
         """Labels [B, S] and box targets [B, S, 4] of the slots: background and 0 where there is no object."""
         background = logits.shape[-1] - (0 if self.loss_cls.use_sigmoid else 1)

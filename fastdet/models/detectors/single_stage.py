@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from fastdet.models.preprocess import Preprocess
 from fastdet.models.stages.dense import DenseStage
+from fastdet.models.stages.direct import DirectStage
+from fastdet.models.stages.guided import GuidedAnchorStage
 from fastdet.registry import DETECTORS
 from fastdet.structures import Batch, DenseOutput, Detections
 
@@ -16,7 +18,7 @@ from fastdet.structures import Batch, DenseOutput, Detections
 class SingleStageDetector(nn.Module):
     """Features, then classes and boxes at every prior.
 
-    RetinaNet is this class, and so is a region proposal network trained on its own.
+    RetinaNet is this class, and so are FCOS, ATSS, GFL, YOLOX and a region proposal network trained on its own.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, section 4.
 
@@ -35,7 +37,7 @@ class SingleStageDetector(nn.Module):
         preprocess: Preprocess,
         backbone: nn.Module,
         bbox_head: nn.Module,
-        dense: DenseStage,
+        dense: DenseStage | DirectStage | GuidedAnchorStage,
         neck: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -44,6 +46,8 @@ class SingleStageDetector(nn.Module):
         self.neck = neck
         self.bbox_head = bbox_head
         self.dense = dense
+        for name, part in _parts_with_state(dense).items():
+            self.bbox_head.add_module(name, part)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Named losses of a batch; the total is their sum.
@@ -56,9 +60,17 @@ class SingleStageDetector(nn.Module):
         """
         if batch.targets is None:
             raise ValueError("loss() needs a batch with targets; use predict() for images alone")
+        batch = self.preprocess.augment(batch)
+        assert batch.targets is not None
         output = self.bbox_head(self.features(batch.pixels, batch.sizes))
         padded_sizes = self.preprocess.padded_sizes(batch.sizes)
         return self.dense.loss(output, batch.sizes, padded_sizes, batch.targets, generator)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Says which epoch begins, counted from 0, to a criterion that changes with it."""
+        start = getattr(self.dense.criterion, "start_epoch", None)
+        if start is not None:
+            start(epoch)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Detections:
@@ -73,3 +85,16 @@ class SingleStageDetector(nn.Module):
         """Feature levels of pixels [B, 3, H, W], of which sizes [B, 2] say how much is image (None: all)."""
         levels = self.backbone(self.preprocess(pixels, sizes))
         return tuple(levels if self.neck is None else self.neck(levels))
+
+
+def _parts_with_state(dense: DenseStage | DirectStage | GuidedAnchorStage) -> dict[str, nn.Module]:
+    """Parts around the head that hold values of their own, by the names that MMDetection keeps them under in its head.
+
+    Coder and criterion are no modules, so these values are saved and moved through the head alone.
+    """
+    found = {
+        "integral": getattr(dense.coder, "integral", None),
+        "loss_cls": getattr(dense.criterion, "loss_cls", None),
+        "loss_bbox": getattr(dense.criterion, "loss_bbox", None),
+    }
+    return {name: part for name, part in found.items() if isinstance(part, nn.Module)}

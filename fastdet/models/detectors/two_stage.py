@@ -8,11 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fastdet.models.detectors.loss_state import keep_loss_state
 from fastdet.models.heads.bbox import BBoxOutput
 from fastdet.models.heads.standard_roi import StandardRoIHead
 from fastdet.models.preprocess import Preprocess
 from fastdet.models.stages.dense import DenseStage
-from fastdet.models.stages.roi import RoIStage, filled
+from fastdet.models.stages.guided import GuidedAnchorStage
+from fastdet.models.stages.roi import RoIStage
 from fastdet.registry import DETECTORS
 from fastdet.structures import Batch, Detections
 
@@ -20,7 +22,7 @@ from fastdet.structures import Batch, Detections
 class TwoStageOutput(NamedTuple):
     """What the heads say, before post-processing."""
 
-    proposals: Detections  # [B, K, ...]
+    proposals: Detections  # [B, K, ...]; the last step's boxes if there are several
     rois: BBoxOutput  # logits [B, K, C + 1], deltas [B, K, C * 4]; slots at and after the count mean nothing
 
 
@@ -28,7 +30,8 @@ class TwoStageOutput(NamedTuple):
 class TwoStageDetector(nn.Module):
     """Features, region proposals, then classes, boxes (and masks) of the proposals.
 
-    Faster R-CNN and Mask R-CNN are this class with and without a mask head.
+    Faster R-CNN and Mask R-CNN are this class with and without a mask head. A backbone may give several versions of
+    each image while training, as TridentNet's does: the image's targets count for all of them.
 
     Source: Ren et al., Faster R-CNN; He et al., Mask R-CNN.
 
@@ -37,7 +40,7 @@ class TwoStageDetector(nn.Module):
         backbone: maps pixels to feature levels.
         neck: maps the backbone's levels to others; None: they go to the heads as they are.
         rpn_head, rpn: parameters and procedure of the proposals.
-        roi_head, roi: parameters and procedure of the second stage.
+        roi_head, roi: parameters and procedure of the second stage, or those of a cascade.
     """
 
     classes: tuple[str, ...] = ()
@@ -47,7 +50,7 @@ class TwoStageDetector(nn.Module):
         preprocess: Preprocess,
         backbone: nn.Module,
         rpn_head: nn.Module,
-        rpn: DenseStage,
+        rpn: DenseStage | GuidedAnchorStage,
         roi_head: StandardRoIHead,
         roi: RoIStage,
         neck: nn.Module | None = None,
@@ -60,6 +63,7 @@ class TwoStageDetector(nn.Module):
         self.rpn = rpn
         self.roi_head = roi_head
         self.roi = roi
+        keep_loss_state(roi_head, roi)
 
     @property
     def mask_threshold(self) -> float:
@@ -79,15 +83,19 @@ class TwoStageDetector(nn.Module):
             raise ValueError("loss() needs a batch with targets; use predict() for images alone")
         pixels = self.preprocess(batch.pixels, batch.sizes)
         features = self._features(pixels)
+        sizes, targets = batch.sizes, batch.targets
+        copies = len(features[0]) // len(pixels)
+        if copies > 1:
+            sizes, targets = sizes.repeat(copies, 1), targets.repeated(copies)
         output = self.rpn_head(features)
-        padded_sizes = self.preprocess.padded_sizes(batch.sizes)
         height, width = pixels.shape[2:]
-        return self.rpn.loss(output, batch.sizes, padded_sizes, batch.targets, generator) | self.roi.loss(
+        return self.rpn.loss(output, sizes, self.preprocess.padded_sizes(sizes), targets, generator) | self.roi.loss(
             self.roi_head,
             features,
-            self.rpn.predict(output, batch.sizes),
-            batch.targets,
+            self.rpn.predict(output, sizes),
+            targets,
             image_size=(height, width),
+            sizes=sizes,
             generator=generator,
         )
 
@@ -103,7 +111,8 @@ class TwoStageDetector(nn.Module):
         features = self._features(self.preprocess(pixels))
         sizes = torch.tensor(pixels.shape[2:], device=pixels.device).expand(len(pixels), 2)
         proposals = self.rpn.predict(self.rpn_head(features), sizes)
-        return TwoStageOutput(proposals, self.roi_head(features, proposals.boxes, filled(proposals)))
+        boxes, rois = self.roi.read(self.roi_head, features, proposals, sizes)
+        return TwoStageOutput(proposals._replace(boxes=boxes), rois)
 
     def _features(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Feature levels of normalised pixels [B, 3, H, W], finest first."""

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from fastdet import ops
 from fastdet.registry import EXTRACTORS
 
 
 @EXTRACTORS.register()
-class SingleRoIExtractor:
+class SingleRoIExtractor(nn.Module):
     """Pools each box from the level of its size, all levels in one call of the op.
 
     Level l takes boxes whose sqrt(area) lies in [finest_scale * 2^l, finest_scale * 2^(l+1)); the first and the last
@@ -35,6 +36,7 @@ class SingleRoIExtractor:
         aligned: bool = True,
         finest_scale: float = 56.0,
     ) -> None:
+        super().__init__()
         if not featmap_strides:
             raise ValueError("featmap_strides must name at least one level, such as (4, 8, 16, 32)")
         self.featmap_strides = tuple(featmap_strides)
@@ -43,23 +45,40 @@ class SingleRoIExtractor:
         self.aligned = aligned
         self.finest_scale = finest_scale
 
-    def __call__(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+    def forward(self, features: Sequence[Tensor], rois: Tensor, *, box_scale: float = 1.0) -> Tensor:
         """Pooled features.
 
         Args:
             features: pyramid levels, each [B, C, Hl, Wl], finest first; at least as many as strides.
             rois: image index and xyxy in input pixels, float32 [R, 5].
+            box_scale: boxes are enlarged about their centres by this factor; the level stays that of the box itself.
 
         Returns:
             [R, C, output_size, output_size], dtype of the features.
         """
-        levels = list(features[: len(self.featmap_strides)])
+        levels = None
+        if box_scale != 1.0:
+            levels = roi_levels(rois, len(self.featmap_strides), self.finest_scale)
+            rois = scaled_rois(rois, box_scale)
         return ops.roi_align(
-            levels,
+            list(features[: len(self.featmap_strides)]),
             rois,
             self.output_size,
             [1.0 / stride for stride in self.featmap_strides],
             sampling_ratio=self.sampling_ratio,
             aligned=self.aligned,
             finest_scale=self.finest_scale,
+            levels=levels,
         )
+
+
+def roi_levels(rois: Tensor, num_levels: int, finest_scale: float) -> Tensor:
+    """The pyramid level of each RoI [R, 5] by its size: int64 [R]."""
+    side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
+    return torch.floor(torch.log2(side / finest_scale + 1e-6)).clamp(0, num_levels - 1).nan_to_num().long()
+
+
+def scaled_rois(rois: Tensor, factor: float) -> Tensor:
+    """RoIs [R, 5] enlarged about their centres."""
+    centre, half = (rois[:, 1:3] + rois[:, 3:]) * 0.5, (rois[:, 3:] - rois[:, 1:3]) * (0.5 * factor)
+    return torch.cat([rois[:, :1], centre - half, centre + half], dim=1)

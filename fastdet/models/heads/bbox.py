@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from fastdet.models.layers import ConvFactory, ConvModule, NormFactory
 from fastdet.models.layers.masked_norm import conv_valid
+from fastdet.models.layers.normed import LinearFactory
 from fastdet.registry import HEADS
 
 
 class BBoxOutput(NamedTuple):
     """What a box head says of each RoI."""
 
-    logits: Tensor  # [R, C + 1], the background last
+    logits: Tensor  # [R, C + 1], the background last; or [R, C + 2], object and background last
     deltas: Tensor  # [R, C * 4], or [R, 4] if the head is class-agnostic
 
 
@@ -41,6 +42,9 @@ class ConvFCBBoxHead(nn.Module):
         roi_feat_size: side of the pooled square.
         reg_class_agnostic: one box for all classes.
         with_avg_pool: average the square instead of flattening it.
+        with_reg: whether there are deltas; without, they are 0, which leaves the RoIs as they are.
+        objectness: the class scores end with two for object and background, instead of one for the background.
+        cls_predictor, reg_predictor: factories of the last layers; None for linear ones.
         conv, norm: factories of the convolutions' layers; without norm they have a bias.
 
     Raises:
@@ -63,6 +67,10 @@ class ConvFCBBoxHead(nn.Module):
         fc_out_channels: int = 1024,
         reg_class_agnostic: bool = False,
         with_avg_pool: bool = False,
+        with_reg: bool = True,
+        objectness: bool = False,
+        cls_predictor: LinearFactory | None = None,
+        reg_predictor: LinearFactory | None = None,
         conv: ConvFactory | None = None,
         norm: NormFactory | None = None,
     ) -> None:
@@ -91,10 +99,14 @@ class ConvFCBBoxHead(nn.Module):
         self.shared_convs, self.shared_fcs, width = branch(in_channels, num_shared_convs, num_shared_fcs, False)
         self.cls_convs, self.cls_fcs, cls_width = branch(width, num_cls_convs, num_cls_fcs, flat)
         self.reg_convs, self.reg_fcs, reg_width = branch(width, num_reg_convs, num_reg_fcs, flat)
-        self.fc_cls = nn.Linear(cls_width if flat or num_cls_fcs else cls_width * area, num_classes + 1)
-        self.fc_reg = nn.Linear(
-            reg_width if flat or num_reg_fcs else reg_width * area, 4 if reg_class_agnostic else 4 * num_classes
+        self.fc_cls = (cls_predictor or nn.Linear)(
+            cls_width if flat or num_cls_fcs else cls_width * area, num_classes + (2 if objectness else 1)
         )
+        self.fc_reg: nn.Module | None = None
+        if with_reg:
+            self.fc_reg = (reg_predictor or nn.Linear)(
+                reg_width if flat or num_reg_fcs else reg_width * area, 4 if reg_class_agnostic else 4 * num_classes
+            )
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -103,6 +115,9 @@ class ConvFCBBoxHead(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
         for linear, std in ((self.fc_cls, 0.01), (self.fc_reg, 0.001)):
+            if linear is None:
+                continue
+            assert isinstance(linear, nn.Linear)
             nn.init.normal_(linear.weight, std=std)
             nn.init.zeros_(linear.bias)
 
@@ -115,8 +130,11 @@ class ConvFCBBoxHead(nn.Module):
         """
         x = self._branch(x, self.shared_convs, self.shared_fcs, valid)
         cls = self._flat(self._branch(x, self.cls_convs, self.cls_fcs, valid))
+        logits = self.fc_cls(cls)
+        if self.fc_reg is None:
+            return BBoxOutput(logits, logits.new_zeros(len(logits), 4))
         reg = self._flat(self._branch(x, self.reg_convs, self.reg_fcs, valid))
-        return BBoxOutput(self.fc_cls(cls), self.fc_reg(reg))
+        return BBoxOutput(logits, self.fc_reg(reg))
 
     def _branch(self, x: Tensor, convs: nn.ModuleList, fcs: nn.ModuleList, valid: Tensor | None) -> Tensor:
         for conv in convs:

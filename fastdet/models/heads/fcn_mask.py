@@ -8,7 +8,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from fastdet.models.layers import ConvFactory, ConvModule, NormFactory
+from fastdet.models.layers.carafe import UpsampleFactory
 from fastdet.models.layers.masked_norm import conv_valid
+from fastdet.models.layers.normed import LinearFactory
 from fastdet.registry import HEADS
 
 
@@ -22,9 +24,11 @@ class FCNMaskHead(nn.Module):
         num_classes: without the background.
         in_channels: of the pooled features.
         class_agnostic: one mask for all classes.
-        upsample: "deconv" (transposed convolution and ReLU), "nearest", "bilinear", or None for none.
+        upsample: "deconv" (transposed convolution and ReLU), "nearest", "bilinear", a factory, or None for none.
         scale_factor: by how much the upsampling enlarges the square.
+        with_conv_res: a 1x1 convolution takes in what another mask head's convolutions found (Hybrid Task Cascade).
         conv, norm: factories of the convolutions' layers; without norm they have a bias.
+        predictor: factory of the last 1x1 convolution; None for torch's own.
 
     Raises:
         ValueError: an unknown `upsample`.
@@ -39,10 +43,12 @@ class FCNMaskHead(nn.Module):
         conv_kernel_size: int = 3,
         conv_out_channels: int = 256,
         class_agnostic: bool = False,
-        upsample: Literal["deconv", "nearest", "bilinear"] | None = "deconv",
+        upsample: Literal["deconv", "nearest", "bilinear"] | UpsampleFactory | None = "deconv",
         scale_factor: int = 2,
+        with_conv_res: bool = False,
         conv: ConvFactory | None = None,
         norm: NormFactory | None = None,
+        predictor: LinearFactory | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -61,9 +67,12 @@ class FCNMaskHead(nn.Module):
                 )
             )
             width = conv_out_channels
+        self.conv_res = ConvModule(width, width, 1, conv=conv, norm=norm) if with_conv_res else None
         self.upsample: nn.Module | None
         if upsample is None:
             self.upsample = None
+        elif not isinstance(upsample, str):
+            self.upsample = upsample(width, scale_factor)
         elif upsample == "deconv":
             self.upsample = nn.ConvTranspose2d(width, conv_out_channels, scale_factor, stride=scale_factor)
             width = conv_out_channels
@@ -72,7 +81,8 @@ class FCNMaskHead(nn.Module):
             self.upsample = nn.Upsample(scale_factor=scale_factor, mode=upsample, align_corners=corners)
         else:
             raise ValueError(f"upsample must be 'deconv', 'nearest', 'bilinear' or None, not {upsample!r}")
-        self.conv_logits = nn.Conv2d(width, 1 if class_agnostic else num_classes, 1)
+        channels = 1 if class_agnostic else num_classes
+        self.conv_logits = nn.Conv2d(width, channels, 1) if predictor is None else predictor(width, channels)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -89,8 +99,20 @@ class FCNMaskHead(nn.Module):
             x: pooled features [R, in_channels, S, S].
             valid: which rows hold a RoI, bool [R]; None if all do. Only batch statistics ask for it.
         """
+        return self.predict(self.trunk(x, valid))
+
+    def trunk(self, x: Tensor, valid: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
+        """What the convolutions find, [R, conv_out_channels, S, S]; `previous` is the same of the mask head before."""
+        if previous is not None:
+            if self.conv_res is None:
+                raise ValueError("this mask head takes nothing from another one: build it with with_conv_res=True")
+            x = x + conv_valid(self.conv_res, previous, valid)
         for conv in self.convs:
             x = conv_valid(conv, x, valid)
+        return x
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Mask logits from what `trunk` found."""
         if self.upsample is not None:
             x = self.upsample(x)
             if isinstance(self.upsample, nn.ConvTranspose2d):

@@ -68,4 +68,4 @@ def conv_valid(module: nn.Module, x: Tensor, valid: Tensor | None) -> Tensor:
     norm = module.norm
     if norm is not None:
         x = normalise_valid(norm, x, valid)
-    return x.relu() if module.act else x
+    return x if module.activate is None else module.activate(x)

@@ -7,7 +7,7 @@ needs. The factory's name is the layer's attribute name, so state-dict keys are 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from fastdet.registry import LAYERS
 
@@ -38,8 +38,28 @@ def batch_norm(requires_grad: bool = True, eps: float = 1e-5, momentum: float = 
 
 @LAYERS.register("SyncBN", "MMSyncBN")
 def sync_batch_norm(requires_grad: bool = True, eps: float = 1e-5, momentum: float = 0.1) -> NormFactory:
-    """Batch normalisation with statistics over all processes; trains on GPUs only."""
+    """Batch normalisation with statistics over all processes, which need GPUs; one process alone may use the CPU."""
     return NormFactory("bn", lambda channels: nn.SyncBatchNorm(channels, eps=eps, momentum=momentum), requires_grad)
+
+
+@LAYERS.register("LN")
+def layer_norm(requires_grad: bool = True, eps: float = 1e-5) -> NormFactory:
+    """Normalisation of each token over its channels."""
+    return NormFactory("ln", lambda channels: nn.LayerNorm(channels, eps=eps), requires_grad)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Normalisation of each cell over its channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@LAYERS.register("LN2d")
+def layer_norm_2d(requires_grad: bool = True, eps: float = 1e-5) -> NormFactory:
+    """Normalisation of each cell of a map over its channels."""
+    return NormFactory("ln", lambda channels: LayerNorm2d(channels, eps=eps), requires_grad)
 
 
 @LAYERS.register("GN")

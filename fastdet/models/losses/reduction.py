@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 Reduction = Literal["none", "mean", "sum"]
@@ -38,3 +39,13 @@ def reduce_loss(
     if reduction == "sum":
         raise ValueError("avg_factor can only be used with reduction 'mean' or 'none', not 'sum'")
     return loss.sum() / (avg_factor + _EPSILON)
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of a value over all processes, without gradient: averages of losses are those of the whole batch."""
+    value = value.detach()
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    mean = value / dist.get_world_size()
+    dist.all_reduce(mean)
+    return mean

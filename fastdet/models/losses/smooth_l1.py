@@ -32,7 +32,7 @@ class SmoothL1Loss:
     def __init__(self, beta: float = 1.0, reduction: Reduction = "mean", loss_weight: float = 1.0) -> None:
         if beta <= 0:
             raise ValueError(f"beta must be positive, not {beta}: use L1Loss for beta = 0")
-        self.beta = beta
+        self.beta: float | Tensor = beta  # a tensor [] where it follows the training
         self.reduction: Reduction = reduction
         self.loss_weight = loss_weight
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastdet.models.layers import ConvFactory, ConvModule, NormFactory, init_xavier
+from fastdet.models.layers import ActFactory, ConvFactory, ConvModule, Initialiser, NormFactory, init_xavier
 from fastdet.registry import NECKS
 
 ExtraSource = Literal["on_input", "on_lateral", "on_output"]
@@ -34,9 +34,10 @@ class FPN(nn.Module):
         relu_before_extra_convs: a ReLU before each extra convolution but the first.
         no_norm_on_lateral: lateral convolutions have a bias instead of `norm`.
         norm, conv: factories of the layers; without norm the convolutions have a bias.
-        act: whether each convolution ends with a ReLU.
+        act: makes the activation after each convolution; True for a ReLU, False for none.
         upsample_mode: interpolation of the top-down path.
         upsample_scale: its fixed factor; None: to the size of the finer level.
+        init: initialises the convolutions in another way.
 
     Raises:
         ValueError: levels or modes out of range.
@@ -55,9 +56,10 @@ class FPN(nn.Module):
         no_norm_on_lateral: bool = False,
         conv: ConvFactory | None = None,
         norm: NormFactory | None = None,
-        act: bool = False,
+        act: ActFactory | bool = False,
         upsample_mode: str = "nearest",
         upsample_scale: float | None = None,
+        init: Initialiser | None = None,
     ) -> None:
         super().__init__()
         last = len(in_channels) - 1 if end_level == -1 else end_level
@@ -96,7 +98,7 @@ class FPN(nn.Module):
             self.fpn_convs.append(
                 ConvModule(width, out_channels, 3, stride=2, padding=1, norm=norm, conv=conv, act=act)
             )
-        init_xavier(self)
+        (init or init_xavier)(self)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """`num_outs` levels [B, out_channels, H, W], finest first, from as many levels as `in_channels` has.

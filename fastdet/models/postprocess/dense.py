@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastdet import ops
-from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.assigners import BoxCoder
 from fastdet.models.readable import is_readable
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
@@ -19,6 +19,7 @@ from fastdet.structures import DenseOutput, Detections
 class Candidates(NamedTuple):
     """Pairs of prior and class that NMS looks at."""
 
+    priors: Tensor  # [B, N] int64
     boxes: Tensor  # [B, N, 4] float32 xyxy, clipped to the image
     scores: Tensor  # [B, N] float32
     labels: Tensor  # [B, N] int64
@@ -30,12 +31,14 @@ class Candidates(NamedTuple):
 class DensePostprocess:
     """Detections: the best candidates of each level above a score, thinned by NMS within each class.
 
+    Where the head says how good its boxes are, NMS and detections have the product of both scores.
     A candidate is a pair of prior and class. Of equal scores the earlier prior, then the lower class comes first.
 
     Args:
         max_per_img: K.
         iou_threshold: of the NMS.
         nms_pre: candidates a level at most; 0 or less: all.
+        whole_priors: `nms_pre` counts priors by their best class, each with all of its classes.
         score_thr: candidates need a higher score.
         min_bbox_size: boxes need width and height above it; negative: no filter.
         class_agnostic: NMS over all classes together.
@@ -48,33 +51,43 @@ class DensePostprocess:
         iou_threshold: float,
         *,
         nms_pre: int = -1,
+        whole_priors: bool = False,
         score_thr: float = 0.0,
         min_bbox_size: float = -1,
         class_agnostic: bool = False,
         use_sigmoid: bool = True,
     ) -> None:
-        self.max_per_img = _at_least_one(max_per_img)
+        self.max_per_img = at_least_one(max_per_img)
         self.iou_threshold = iou_threshold
         self.nms_pre = nms_pre
+        self.whole_priors = whole_priors
         self.score_thr = score_thr
         self.min_bbox_size = min_bbox_size
         self.class_agnostic = class_agnostic
         self.use_sigmoid = use_sigmoid
 
     @torch.no_grad()
-    def __call__(self, output: DenseOutput, priors: Tensor, coder: DeltaXYWHBBoxCoder, sizes: Tensor) -> Detections:
+    def __call__(
+        self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, *, keep: Tensor | None = None
+    ) -> Detections:
         """Detections [B, K] in pixels of the network input.
 
         Args:
-            priors: [P, 4].
+            priors: [P, 4], or [B, P, 4].
             sizes: [B, 2] (H, W), to which boxes are clipped.
+            keep: priors that are looked at, bool [B, P]; None: all.
         """
-        scores = _scores(output, self.use_sigmoid)
+        scores = _kept(_scores(output, self.use_sigmoid), keep)
         scores = torch.where(scores > self.score_thr, scores, -1.0)  # refused candidates come last
-        found = _candidates(output, scores, priors, coder, sizes, self.nms_pre, top_indices)
-        valid = (found.scores > self.score_thr) & _large_enough(found.boxes, self.min_bbox_size)
+        found = candidates_of(
+            output, scores, priors, coder, sizes, self.nms_pre, top_indices, whole_priors=self.whole_priors
+        )
+        valid = (found.scores > self.score_thr) & large_enough(found.boxes, self.min_bbox_size)
+        if output.quality is not None:
+            quality = output.quality.float().sigmoid().gather(1, found.priors)
+            found = found._replace(scores=found.scores * quality)
         groups = None if self.class_agnostic else found.labels
-        return _suppress(found._replace(valid=valid), groups, self.iou_threshold, self.max_per_img)
+        return suppress(found._replace(valid=valid), groups, self.iou_threshold, self.max_per_img)
 
 
 @POSTPROCESS.register()
@@ -101,24 +114,27 @@ class ProposalPostprocess:
         min_bbox_size: float = -1,
         use_sigmoid: bool = True,
     ) -> None:
-        self.max_per_img = _at_least_one(max_per_img)
+        self.max_per_img = at_least_one(max_per_img)
         self.iou_threshold = iou_threshold
         self.nms_pre = nms_pre
         self.min_bbox_size = min_bbox_size
         self.use_sigmoid = use_sigmoid
 
     @torch.no_grad()
-    def __call__(self, output: DenseOutput, priors: Tensor, coder: DeltaXYWHBBoxCoder, sizes: Tensor) -> Detections:
+    def __call__(
+        self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, *, keep: Tensor | None = None
+    ) -> Detections:
         """Proposals [B, K] with label 0; arguments as for DensePostprocess."""
-        scores = _scores(output, self.use_sigmoid)
-        found = _candidates(output, scores, priors, coder, sizes, self.nms_pre, sorted_indices)
-        valid = _large_enough(found.boxes, self.min_bbox_size)
+        scores = _kept(_scores(output, self.use_sigmoid), keep)
+        found = candidates_of(output, scores, priors, coder, sizes, self.nms_pre, sorted_indices)
+        valid = (found.scores >= 0) & large_enough(found.boxes, self.min_bbox_size)
         order = _nms_order(found.scores, valid)
         ranked = Candidates(
+            found.priors.gather(1, order),
             found.boxes.gather(1, order[..., None].expand(-1, -1, 4)),
             *(v.gather(1, order) for v in (found.scores, found.labels, found.levels, valid)),
         )
-        return _suppress(ranked, ranked.levels, self.iou_threshold, self.max_per_img)
+        return suppress(ranked, ranked.levels, self.iou_threshold, self.max_per_img)
 
 
 def top_indices(scores: Tensor, number: int) -> Tensor:
@@ -158,36 +174,52 @@ def _scores(output: DenseOutput, use_sigmoid: bool) -> Tensor:
         return logits.sigmoid() if use_sigmoid else logits.softmax(-1)[..., :-1]
 
 
-def _candidates(
+def _kept(scores: Tensor, keep: Tensor | None) -> Tensor:
+    """Scores [B, P, C], -1 where a prior is not looked at."""
+    return scores if keep is None else torch.where(keep[..., None], scores, -1.0)
+
+
+def candidates_of(
     output: DenseOutput,
     scores: Tensor,
     priors: Tensor,
-    coder: DeltaXYWHBBoxCoder,
+    coder: BoxCoder,
     sizes: Tensor,
     nms_pre: int,
     rank: Callable[[Tensor, int], Tensor],
+    *,
+    whole_priors: bool = False,
 ) -> Candidates:
-    """The `nms_pre` best pairs of each level by score [B, P, C], decoded; levels with fewer pairs keep their order."""
+    """The `nms_pre` best pairs of each level by score [B, P, C], decoded; levels with fewer pairs keep their order.
+
+    With `whole_priors` they are all pairs of the `nms_pre` priors whose best class is best.
+    """
     batch, _, num_classes = scores.shape
+    classes = torch.arange(num_classes, device=scores.device)
     index, levels = [], []
     start = 0
     for level, length in enumerate(output.level_lengths):
-        flat = scores[:, start : start + length].flatten(1)
+        level_scores = scores[:, start : start + length]
+        flat = level_scores.amax(-1) if whole_priors else level_scores.flatten(1)
         number = flat.shape[1]
         if 0 < nms_pre < number:
             number = nms_pre
             chosen = rank(flat, number)
         else:
             chosen = torch.arange(number, device=scores.device).expand(batch, -1)
+        if whole_priors:
+            chosen = (chosen[..., None] * num_classes + classes).flatten(1)
         index.append(chosen + start * num_classes)
-        levels.append(torch.full((batch, number), level, device=scores.device))
+        levels.append(torch.full_like(chosen, level))
         start += length
     pairs = torch.cat(index, dim=1)  # [B, N]
     rows = pairs // num_classes
     with torch.autocast(scores.device.type, enabled=False):
-        deltas = output.box_deltas.gather(1, rows[..., None].expand(-1, -1, 4))
-        boxes = coder.decode(priors[rows], deltas, sizes)
+        deltas = output.box_deltas.gather(1, rows[..., None].expand(-1, -1, output.box_deltas.shape[-1]))
+        references = priors[rows] if priors.dim() == 2 else priors.gather(1, rows[..., None].expand(-1, -1, 4))
+        boxes = coder.decode(references, deltas, sizes)
     return Candidates(
+        rows,
         boxes,
         scores.flatten(1).gather(1, pairs),
         pairs % num_classes,
@@ -196,14 +228,14 @@ def _candidates(
     )
 
 
-def _large_enough(boxes: Tensor, min_bbox_size: float) -> Tensor:
+def large_enough(boxes: Tensor, min_bbox_size: float) -> Tensor:
     """Boxes whose width and height are above the minimum; all of them if it is negative."""
     if min_bbox_size < 0:
         return torch.ones(boxes.shape[:-1], dtype=torch.bool, device=boxes.device)
     return (boxes[..., 2:] - boxes[..., :2] > min_bbox_size).all(-1)
 
 
-def _suppress(found: Candidates, groups: Tensor | None, iou_threshold: float, max_output: int) -> Detections:
+def suppress(found: Candidates, groups: Tensor | None, iou_threshold: float, max_output: int) -> Detections:
     """NMS within the groups, and zeros in the slots that stay empty."""
     index, count = ops.nms_padded(found.boxes, found.scores, groups, iou_threshold, max_output, valid=found.valid)
     kept = torch.arange(max_output, device=count.device) < count[:, None]  # [B, K]
@@ -216,7 +248,7 @@ def _suppress(found: Candidates, groups: Tensor | None, iou_threshold: float, ma
     )
 
 
-def _at_least_one(max_per_img: int) -> int:
+def at_least_one(max_per_img: int) -> int:
     if max_per_img < 1:
         raise ValueError(f"max_per_img must be at least 1, not {max_per_img}")
     return max_per_img

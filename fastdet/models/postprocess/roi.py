@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastdet import ops
-from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.coders import BucketingBBoxCoder, RoICoder
 from fastdet.models.heads.bbox import BBoxOutput
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import Detections
@@ -21,35 +21,50 @@ class RoIPostprocess:
         score_thr: only candidates with a higher score are looked at, in [0, 1].
         iou_threshold: of two boxes of a class that overlap by more, the one with the lower score goes.
         max_per_img: K.
+        objectness: logits end with two for object and background; a score is the class's share times the object's.
     """
 
-    def __init__(self, *, score_thr: float = 0.05, iou_threshold: float = 0.5, max_per_img: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        score_thr: float = 0.05,
+        iou_threshold: float = 0.5,
+        max_per_img: int = 100,
+        objectness: bool = False,
+    ) -> None:
         if max_per_img < 1:
             raise ValueError(f"max_per_img must be at least 1, not {max_per_img}: the number of detections is fixed")
         self.score_thr = score_thr
         self.iou_threshold = iou_threshold
         self.max_per_img = max_per_img
+        self.objectness = objectness
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Those of the classes [..., C], without object and background."""
+        return logits[..., : -2 if self.objectness else -1]
 
     @torch.no_grad()
-    def __call__(
-        self, output: BBoxOutput, boxes: Tensor, valid: Tensor, coder: DeltaXYWHBBoxCoder, sizes: Tensor
-    ) -> Detections:
+    def __call__(self, output: BBoxOutput, boxes: Tensor, valid: Tensor, coder: RoICoder, sizes: Tensor) -> Detections:
         """The detections of each image, by score, descending.
 
+        Where the coder says how sure boxes are, NMS and detections have the product of both scores.
+
         Args:
-            output: logits [B, S, C + 1], background last; deltas [B, S, C * 4] or [B, S, 4].
+            output: logits [B, S, C + 1], background last (or [B, S, C + 2]); deltas [B, S, C * 4] or [B, S, 4].
             boxes: RoIs [B, S, 4] xyxy, input pixels.
             valid: which slots hold a RoI, bool [B, S].
             coder: turns deltas into boxes.
             sizes: (H, W) of each image without padding, [B, 2].
         """
         with torch.autocast(boxes.device.type, enabled=False):
-            scores = output.logits.float().softmax(dim=-1)[..., :-1]  # [B, S, C]
-            deltas = output.deltas.unflatten(-1, (-1, 4))  # [B, S, C or 1, 4]
+            scores = self._scores(output.logits.float())  # [B, S, C]
+            deltas = output.deltas.unflatten(-1, (-1, coder.width))  # [B, S, C or 1, 4]
             decoded = coder.decode(boxes[:, :, None], deltas, sizes).expand(*scores.shape, 4)
         num_classes = scores.shape[-1]
         labels = torch.arange(num_classes, device=scores.device).expand_as(scores)
         candidates = valid[..., None] & (scores > self.score_thr)
+        if isinstance(coder, BucketingBBoxCoder):
+            scores = scores * coder.confidence(deltas)
         flat_boxes, flat_scores = decoded.flatten(1, 2), scores.flatten(1)  # [B, S * C, ...]
         index, count = ops.nms_padded(
             flat_boxes,
@@ -66,3 +81,9 @@ class RoIPostprocess:
             labels=(index % num_classes).masked_fill(~kept, 0),
             count=count,
         )
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        """Scores of the classes [B, S, C]."""
+        if not self.objectness:
+            return logits.softmax(dim=-1)[..., :-1]
+        return self.class_logits(logits).softmax(dim=-1) * logits[..., -2:].softmax(dim=-1)[..., :1]

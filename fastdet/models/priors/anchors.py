@@ -29,6 +29,8 @@ class AnchorGenerator(nn.Module):
         scale_major: anchors go by ratio first, then scale (True), or the other way round.
         centers: (x, y) pixels of the anchors of cell (0, 0) of each level; None: by center_offset.
         center_offset: the same in base sizes, in [0, 1].
+        legacy: as in MMDetection 1.x, where boxes include their last pixel: sides and base sizes are one pixel less,
+            and the anchors of cell (0, 0) have whole numbers.
 
     Raises:
         ValueError: both or neither of the two ways to give scales; lists of different lengths.
@@ -48,6 +50,7 @@ class AnchorGenerator(nn.Module):
         scale_major: bool = True,
         centers: Sequence[tuple[float, float]] | None = None,
         center_offset: float = 0.0,
+        legacy: bool = False,
     ) -> None:
         super().__init__()
         pairs = tuple((s, s) if isinstance(s, int | float) else (s[0], s[1]) for s in strides)
@@ -64,12 +67,14 @@ class AnchorGenerator(nn.Module):
             raise ValueError(f"center_offset must be in [0, 1], and 0 if centers are given, not {center_offset}")
         sizes = [min(pair) for pair in pairs] if base_sizes is None else list(base_sizes)
         if centers is None:
-            centers = [(center_offset * size, center_offset * size) for size in sizes]
+            centers = [(center_offset * (size - legacy), center_offset * (size - legacy)) for size in sizes]
         self.strides = pairs
         # made on the CPU even under another default device: values must be real for what follows
         base = torch.stack(
             [_base_anchors(s, scales, ratios, center, scale_major) for s, center in zip(sizes, centers, strict=True)]
         )
+        if legacy:
+            base = with_last_pixel_inside(base)
         self.register_buffer("base_anchors", base, persistent=False)  # [L, A, 4]
 
     @property
@@ -99,6 +104,11 @@ class AnchorGenerator(nn.Module):
                 f"AnchorGenerator has {len(self.strides)} strides, {self.strides}, but the features "
                 f"have {len(level_sizes)} levels: give one stride a level"
             )
+
+
+def with_last_pixel_inside(anchors: Tensor) -> Tensor:
+    """Anchors [..., 4] with sides one pixel less and whole corners."""
+    return torch.cat((anchors[..., :2] + 0.5, anchors[..., 2:] - 0.5), dim=-1).round()
 
 
 def _base_anchors(

@@ -1,13 +1,13 @@
 """Switches the samplers of a built detector."""
 
-from typing import Literal
-
 from torch import nn
 
+from fastdet.models.samplers.balanced import CombinedSampler
 from fastdet.models.samplers.random import RandomSampler
+from fastdet.models.samplers.slots import Order
 
 
-def set_sampling_order(detector: nn.Module, order: Literal["random", "index"]) -> None:
+def set_sampling_order(detector: nn.Module, order: Order) -> None:
     """Makes every random sampler of a detector take its candidates by chance, or in their order.
 
     The order is for reproducing figures: it equals MMDetection with the identity in place of its random permutation.
@@ -15,5 +15,5 @@ def set_sampling_order(detector: nn.Module, order: Literal["random", "index"]) -
     """
     for module in detector.modules():
         sampler = getattr(module, "sampler", None)
-        if isinstance(sampler, RandomSampler):
+        if isinstance(sampler, RandomSampler | CombinedSampler):
             sampler.order = order

@@ -3,16 +3,19 @@
 Letters: B images, P candidates, S slots.
 """
 
-from typing import Literal
-
 import torch
-from torch import Tensor
 
 from fastdet.models.assigners.assignment import Assignment
 from fastdet.models.samplers.selection import Selection
+from fastdet.models.samplers.slots import (
+    Order,
+    candidate_keys,
+    check_amounts,
+    fill_slots,
+    room_for_negatives,
+    smallest,
+)
 from fastdet.registry import SAMPLERS
-
-_UNUSED = torch.iinfo(torch.int32).max
 
 
 @SAMPLERS.register()
@@ -40,14 +43,9 @@ class RandomSampler:
         *,
         neg_pos_ub: float = -1,
         add_gt_as_proposals: bool = True,
-        order: Literal["random", "index"] = "random",
+        order: Order = "random",
     ) -> None:
-        if num < 1:
-            raise ValueError(f"num must be at least 1, not {num}")
-        if not 0 <= pos_fraction <= 1:
-            raise ValueError(f"pos_fraction must be in [0, 1], not {pos_fraction}")
-        if order not in ("random", "index"):
-            raise ValueError(f"order must be 'random' or 'index', not {order!r}")
+        check_amounts(num, pos_fraction, order)
         self.num = num
         self.max_positive = int(num * pos_fraction)
         self.neg_pos_ub = neg_pos_ub
@@ -61,34 +59,8 @@ class RandomSampler:
         Args:
             generator: of the tensors' device; None for torch's own.
         """
-        batch, num_candidates = assignment.gt_index.shape
-        device = assignment.gt_index.device
-        if self.order == "index":
-            keys = torch.arange(num_candidates, dtype=torch.int32, device=device).expand(batch, -1)
-        else:
-            shape = (batch, num_candidates)
-            keys = torch.randint(_UNUSED, shape, generator=generator, dtype=torch.int32, device=device)
-        pos_index, num_pos = _smallest(keys, assignment.positive, self.max_positive)
-        neg_index, num_neg = _smallest(keys, assignment.negative, self.num)
-        room = self.num - num_pos
-        if self.neg_pos_ub >= 0:
-            room = torch.minimum(room, (num_pos.clamp(min=1) * self.neg_pos_ub).long())
-        num_neg = torch.minimum(num_neg, room)
-
-        slots = torch.arange(self.num, device=device)
-        positive = slots < num_pos
-        negative = ~positive & (slots < num_pos + num_neg)
-        pos_index = torch.nn.functional.pad(pos_index, (0, self.num - pos_index.shape[1]))
-        index = torch.where(positive, pos_index, neg_index.gather(1, (slots - num_pos).clamp(min=0)))
-        index = index.masked_fill(~(positive | negative), 0)  # [B, S]
-        gt_index = assignment.gt_index.gather(1, index).clamp(min=0).masked_fill(~positive, 0)
-        average = (num_pos.clamp(min=1) + num_neg.clamp(min=1)).sum().float()
-        return Selection(index, gt_index, positive, negative, average)
-
-
-def _smallest(keys: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The candidates of the mask with the smallest keys: [B, count], padded; and how many there are, [B, 1]."""
-    available = min(count, keys.shape[1])
-    chosen, index = keys.masked_fill(~mask, _UNUSED).topk(available, dim=1, largest=False, sorted=True)
-    found = (chosen < _UNUSED).sum(1, keepdim=True)
-    return torch.nn.functional.pad(index, (0, count - available)), found
+        keys = candidate_keys(assignment, self.order, generator)
+        positives = smallest(keys, assignment.positive, self.max_positive)
+        neg_index, num_neg = smallest(keys, assignment.negative, self.num)
+        num_neg = torch.minimum(num_neg, room_for_negatives(self.num, positives[1], self.neg_pos_ub))
+        return fill_slots(assignment, self.num, positives, (neg_index, num_neg))

@@ -67,7 +67,7 @@ def test_a_head_for_other_classes_is_refused_unless_it_starts_anew(network: nn.M
     assert "head.weight: [81, 2] in the file, [3, 2] in the model" in str(caught.value)
     assert "the file's classes: cat, dog" in str(caught.value)
     old = network.state_dict()["head.weight"].clone()
-    report = load_into(network, checkpoint(weights), strict=True, reinit_mismatched=True)
+    report = load_into(network, checkpoint(weights), strict=True, reinit_head=True)
     assert [m.name for m in report.mismatched] == ["head.weight", "head.bias"]
     assert torch.equal(network.state_dict()["head.weight"], old)
     assert (network.state_dict()["backbone.0.weight"] == 2).all()

@@ -153,9 +153,9 @@ def test_proposals_of_training_stand_beside_those_of_the_test_if_they_differ() -
         ),
         ("bbox_head.type", "PISARetinaHead", UnsupportedConfig, r"bbox_head 'PISARetinaHead' .*\n  config.py:7"),
         ("test_cfg.nms.type", "soft_nms", UnsupportedConfig, r"test_cfg.nms with type='soft_nms' .*\n  config.py:7"),
-        ("neck", [{"type": "FPN"}], UnsupportedConfig, r"a list of necks is not supported\n  config.py:7"),
-        ("neck.act_cfg", {"type": "Swish"}, UnsupportedConfig, r"activation .*Swish"),
-        ("backbone.dcn", {"type": "DCN"}, UnsupportedConfig, r"ResNet with dcn="),
+        ("neck", [{"type": "FPN"}, 3], ConfigError, r"neck must be a dict, or a list of dicts.*\n  config.py:7"),
+        ("neck.act_cfg", {"type": "Mish"}, UnsupportedConfig, r"activation .*Mish.*\n  config.py:7"),
+        ("backbone.dcn", {"type": "DCNv4"}, UnsupportedConfig, r"dcn of type 'DCNv4' .*\n  config.py:7"),
         (
             "backbone.init_cfg",
             {"type": "Normal", "std": 1},

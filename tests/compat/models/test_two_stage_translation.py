@@ -143,11 +143,11 @@ def test_without_train_cfg_the_detector_predicts_only() -> None:
 
 
 CHANGES: list[tuple[Change, str]] = [
-    (lambda m: m.update(type="FastRCNN"), "'FastRCNN'"),
-    (lambda m: m["roi_head"].update(type="CascadeRoIHead"), "roi_head 'CascadeRoIHead'"),
-    (lambda m: m["roi_head"]["bbox_head"].update(type="SABLHead"), "bbox_head 'SABLHead'"),
+    (lambda m: m.update(type="SparseRCNN"), "'SparseRCNN'"),
+    (lambda m: m["roi_head"].update(type="PISARoIHead"), "roi_head 'PISARoIHead'"),
+    (lambda m: m["roi_head"]["bbox_head"].update(type="SCNetBBoxHead"), "bbox_head 'SCNetBBoxHead'"),
     (lambda m: m["roi_head"]["mask_head"].update(type="HTCMaskHead"), "mask_head 'HTCMaskHead'"),
-    (lambda m: m["roi_head"]["mask_head"].update(upsample_cfg={"type": "carafe"}), "type='carafe'"),
+    (lambda m: m["roi_head"]["mask_head"].update(upsample_cfg={"type": "pixel_shuffle"}), "type='pixel_shuffle'"),
     (lambda m: m["roi_head"]["bbox_roi_extractor"]["roi_layer"].update(type="RoIPool"), "roi_layer 'RoIPool'"),
     (lambda m: m["rpn_head"].update(type="FCOSHead"), "rpn_head 'FCOSHead'"),
     (lambda m: m["test_cfg"]["rcnn"]["nms"].update(type="soft_nms"), "type='soft_nms'"),

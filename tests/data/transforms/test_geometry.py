@@ -6,7 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from fastdet.data.transforms import Pad, RandomChoiceResize, RandomCrop, RandomFlip, RandomResize, Resize
+from fastdet.data.transforms import (
+    FixScaleResize,
+    Pad,
+    RandomChoiceResize,
+    RandomCrop,
+    RandomFlip,
+    RandomResize,
+    Resize,
+)
 from fastdet.data.transforms.resize import fit_size
 from fastdet.structures import Sample
 
@@ -181,3 +189,9 @@ def test_crop_sizes_of_every_type(
 def test_wrong_arguments_name_themselves(part: type, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         part(**options)
+
+
+def test_fix_scale_resize_rounds_sides_down(make_sample: MakeSample, rng: np.random.Generator) -> None:
+    sample = make_sample(height=427, width=640)  # 427 * 416 / 640 = 277.55
+    assert Resize((416, 416), keep_ratio=True)(sample, rng).image.shape[:2] == (278, 416)
+    assert FixScaleResize((416, 416), keep_ratio=True)(sample, rng).image.shape[:2] == (277, 416)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastdet.models.assigners import BACKGROUND, IGNORE, MaxIoUAssigner, max_iou
+from fastdet.models import geometry
+from fastdet.models.assigners import BACKGROUND, IGNORE, MaxIoUAssigner
 from fastdet.structures import Targets
 from tests.models.helpers import make_targets
 
@@ -83,6 +84,20 @@ def test_no_candidates_and_no_slots_are_fine() -> None:
     assert assigner(BOXES, make_targets([[]], slots=0)).gt_index.tolist() == [[BACKGROUND] * 4]
 
 
+def test_the_best_approximation_stands_for_a_candidate() -> None:
+    """The second candidate overlaps with nothing itself."""
+    boxes, targets = BOXES[[2, 3]], make_targets([[[0, 0, 10, 10]]])
+    approximations = torch.stack((BOXES[[3, 2]], BOXES[[1, 0]]))  # IoU 0 and 0.25; 0.5 and 1
+    assigner = MaxIoUAssigner(0.6, 0.4, match_low_quality=False)
+    assignment = assigner(boxes, targets, approximations=approximations)
+    assert assignment.gt_index.tolist() == [[BACKGROUND, 0]]
+    assert assignment.overlaps.tolist() == [[0.25, 1.0]]
+    only_first = torch.tensor([[True, False]])
+    assert assigner(boxes, targets, candidates=only_first, approximations=approximations).gt_index.tolist() == [
+        [BACKGROUND, IGNORE]
+    ]
+
+
 def test_a_range_needs_two_numbers() -> None:
     with pytest.raises(ValueError, match="neg_iou_thr"):
         MaxIoUAssigner(0.5, (0.1,))
@@ -132,7 +147,7 @@ def assign_one_image(assigner: MaxIoUAssigner, boxes: Tensor, objects: Tensor, i
 def test_batches_equal_images_one_by_one(
     assigner: MaxIoUAssigner, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(max_iou, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(geometry, "PAIRS_AT_ONCE", pairs_at_once)
     generator = torch.Generator().manual_seed(3)
 
     def draw(*shape: int) -> Tensor:  # a coarse lattice, so that ties happen

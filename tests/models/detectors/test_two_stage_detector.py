@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastdet.models import set_sampling_order
@@ -117,6 +118,25 @@ def test_predictions_have_a_fixed_number_of_slots_and_zeros_after_the_count():
 def test_the_same_generator_gives_the_same_losses():
     first, second = (make_detector().train().loss(make_batch(), torch.Generator().manual_seed(3)) for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+class Thrice(nn.Module):
+    """A backbone that gives three equal versions of each image."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels):
+        return tuple(level.repeat(3, 1, 1, 1) for level in self.backbone(pixels))
+
+
+def test_equal_versions_of_each_image_have_the_losses_of_one():
+    plain, branched = make_detector().train(), make_detector().train()
+    branched.backbone = Thrice(branched.backbone)
+    for detector in (plain, branched):
+        set_sampling_order(detector, "index")
+    torch.testing.assert_close(branched.loss(make_batch()), plain.loss(make_batch()), rtol=1e-4, atol=1e-5)
 
 
 def test_sampling_order_can_be_switched_in_both_stages():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fastdet.models.heads.fcn_mask import FCNMaskHead
+from fastdet.models.layers.carafe import carafe_upsample
 
 
 def shapes(head):
@@ -51,3 +52,10 @@ def test_initial_weights_have_kaimings_distribution_over_the_outputs():
 def test_an_unknown_upsampling_is_refused():
     with pytest.raises(ValueError, match="'deconv', 'nearest', 'bilinear' or None, not 'carafe'"):
         FCNMaskHead(upsample="carafe")
+
+
+def test_masks_may_be_enlarged_with_predicted_kernels():
+    head = FCNMaskHead(2, 4, num_convs=1, conv_out_channels=8, upsample=carafe_upsample(compressed_channels=3))
+    assert head(torch.rand(3, 4, 7, 7)).shape == (3, 2, 14, 14)
+    assert "upsample.content_encoder.weight" in head.state_dict()
+    assert head.upsample.content_encoder.weight.std() < 0.01  # its own start

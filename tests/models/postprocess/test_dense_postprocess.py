@@ -56,6 +56,32 @@ def test_boxes_that_clipping_leaves_empty_are_dropped_if_a_size_is_asked_for() -
         assert found.count.tolist() == [count]
 
 
+def test_levels_may_give_their_best_priors_with_all_classes() -> None:
+    scores = output(logits([0.9, 0.8], [0.7, 0.6], [0.1, 0.2], [0.3, 0.5]))
+    whole = DensePostprocess(5, 0.95, nms_pre=2, score_thr=0.4, whole_priors=True)
+    assert whole(scores, PRIORS, DeltaXYWHBBoxCoder(), SIZES).scores[0].tolist() == pytest.approx(
+        [0.9, 0.8, 0.7, 0.6, 0]
+    )
+    pairs = DensePostprocess(5, 0.95, nms_pre=2, score_thr=0.4)
+    assert pairs(scores, PRIORS, DeltaXYWHBBoxCoder(), SIZES).scores[0, :3].tolist() == pytest.approx([0.9, 0.8, 0])
+
+
+def test_priors_that_nobody_keeps_are_not_looked_at() -> None:
+    keep = torch.tensor([[False, True, False, True]])
+    scores = output(logits([0.9], [0.8], [0.7], [0.6]))
+    for post in (DensePostprocess(3, 0.5, nms_pre=3), ProposalPostprocess(3, 0.5, nms_pre=3)):
+        found = post(scores, PRIORS, DeltaXYWHBBoxCoder(), SIZES, keep=keep)
+        assert found.scores[0].tolist() == pytest.approx([0.8, 0.6, 0])
+        assert found.count.tolist() == [2]
+
+
+def test_images_may_have_priors_of_their_own() -> None:
+    own = torch.stack((PRIORS, PRIORS.flip(0)))
+    scores = output(logits([0.9], [0.1], [0.1], [0.1]).expand(2, -1, -1))
+    found = DensePostprocess(1, 0.5, score_thr=0.5)(scores, own, DeltaXYWHBBoxCoder(), SIZES.expand(2, 2))
+    assert found.boxes[:, 0].tolist() == [[0, 0, 10, 10], [190, 90, 200, 100]]
+
+
 def test_softmax_leaves_the_background_out() -> None:
     raw = torch.tensor([[[math.log(3), 0.0, 0.0]]])  # 0.6, 0.2 and the background's 0.2
     post = DensePostprocess(3, 0.5, score_thr=0.1, use_sigmoid=False)

@@ -73,3 +73,10 @@ def test_one_box_may_serve_every_class():
 def test_a_number_of_detections_that_is_not_fixed_is_refused():
     with pytest.raises(ValueError, match="max_per_img must be at least 1, not -1"):
         postprocess(max_per_img=-1)
+
+
+def test_a_score_is_the_classs_share_of_the_objects_share():
+    scores = torch.log(torch.tensor([[[0.75, 0.25, 0.8, 0.2], [0.5, 0.5, 0.1, 0.9], [0.1, 0.9, 0.5, 0.5]]]))
+    found = run(postprocess(objectness=True, score_thr=0.1), scores)
+    torch.testing.assert_close(found.scores[0], torch.tensor([0.6, 0.45, 0.2, 0.0]))
+    assert found.labels[0].tolist() == [0, 1, 1, 0]

@@ -68,6 +68,12 @@ def test_values_are_real_even_if_the_model_is_not() -> None:
     assert generator.state_dict() == {}
 
 
+def test_legacy_anchors_include_their_last_pixel() -> None:
+    """Nine pixels around the fifth; of 1:2 they are 12.7 wide and 6.4 high, corners rounded."""
+    generator = AnchorGenerator([16], [1.0, 0.5], scales=[1.0], base_sizes=[9], center_offset=0.5, legacy=True)
+    assert generator.base_anchors.tolist() == [[[0, 0, 8, 8], [-2, 1, 10, 7]]]
+
+
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="needs scales"):
         AnchorGenerator([8], [1.0])
