@@ -18,14 +18,13 @@ from fastdet.evaluation.coco_eval import (
     stats_table,
 )
 from fastdet.evaluation.coco_truth import CocoTruth, read_truth, truth_from_records
-from fastdet.evaluation.metric import ResultStore
+from fastdet.evaluation.metric import CollectingMetric
 from fastdet.evaluation.recall import proposal_recalls
 from fastdet.evaluation.result_files import box_rows, mask_rows, proposal_rows, write_json
 from fastdet.evaluation.tables import text_table
 from fastdet.registry import METRICS
-from fastdet.structures import ImageMeta, ImageRecord, Instances
+from fastdet.structures import ImageRecord
 from fastdet.structures.packed import PackedResult
-from fastdet.structures.precision import PrecisionRecall
 from fastdet.utils.errors import DataError, suggestion
 
 Kind = Literal["bbox", "segm", "proposal", "proposal_fast"]
@@ -36,7 +35,7 @@ _log = logging.getLogger("fastdet.evaluation")
 
 
 @METRICS.register()
-class CocoMetric:
+class CocoMetric(CollectingMetric):
     """COCO's numbers for boxes, masks and proposals.
 
     Values keep full precision (MMDetection rounds to three digits); -1 means that there was nothing to evaluate.
@@ -97,36 +96,8 @@ class CocoMetric:
         self._outfile_prefix = outfile_prefix
         self._prefix = "coco" if prefix is None else prefix
         self._backend: Backend = choose_backend(backend)
-        self._store = ResultStore()
+        super().__init__(with_masks="segm" in self._kinds or outfile_prefix is not None)
         self._truth: CocoTruth | None = None
-        self._curves: dict[str, PrecisionRecall] = {}
-
-    def update(self, results: Sequence[Instances], metas: Sequence[ImageMeta]) -> None:
-        """Adds a batch; masks are packed as RLE here, if masks are evaluated or written."""
-        self._store.add(results, metas, with_masks="segm" in self._kinds or self._outfile_prefix is not None)
-
-    def state(self) -> list[PackedResult]:
-        """The packed results."""
-        return list(self._store)
-
-    def merge(self, states: Sequence[list[PackedResult]]) -> None:
-        """Adds other ranks' results; an image counts once."""
-        self._store.extend(states)
-
-    def reset(self) -> None:
-        """Forgets the results."""
-        self._store.clear()
-        self._curves = {}
-
-    @property
-    def results(self) -> list[PackedResult]:
-        """The detections of each image."""
-        return list(self._store)
-
-    @property
-    def curves(self) -> Mapping[str, PrecisionRecall]:
-        """Precision-recall arrays of the last `compute` with the classes in label order, by kind."""
-        return self._curves
 
     def compute(self) -> dict[str, float]:
         """Writes the result files if asked to, evaluates, logs the tables and returns the numbers.

@@ -80,3 +80,39 @@ class ResultStore:
     def clear(self) -> None:
         """Forgets everything."""
         self._by_id.clear()
+
+
+class CollectingMetric:
+    """Base of the metrics: collects detections by image; what is left to a metric is `compute`."""
+
+    def __init__(self, *, with_masks: bool) -> None:
+        self._store = ResultStore()
+        self._with_masks = with_masks
+        self._curves: dict[str, PrecisionRecall] = {}
+
+    def update(self, results: Sequence[Instances], metas: Sequence[ImageMeta]) -> None:
+        """Adds a batch; masks are packed where the metric wants them, and left out elsewhere."""
+        self._store.add(results, metas, with_masks=self._with_masks)
+
+    def state(self) -> list[PackedResult]:
+        """The packed results."""
+        return list(self._store)
+
+    def merge(self, states: Sequence[list[PackedResult]]) -> None:
+        """Adds other ranks' results; an image counts once."""
+        self._store.extend(states)
+
+    def reset(self) -> None:
+        """Forgets the results."""
+        self._store.clear()
+        self._curves = {}
+
+    @property
+    def results(self) -> list[PackedResult]:
+        """The detections of each image, in the order of the first update."""
+        return list(self._store)
+
+    @property
+    def curves(self) -> Mapping[str, PrecisionRecall]:
+        """The precision-recall arrays of the last `compute`, by kind."""
+        return self._curves

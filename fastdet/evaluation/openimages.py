@@ -1,24 +1,22 @@
 """OpenImagesMetric: mean average precision of Open Images, with MMDetection's names."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fastdet.evaluation.metric import ResultStore
+from fastdet.evaluation.metric import CollectingMetric
 from fastdet.evaluation.recall import box_iou
 from fastdet.evaluation.voc import ClassMatches, average_precision, precision_recall
 from fastdet.registry import METRICS
-from fastdet.structures import ImageMeta, ImageRecord, Instances
-from fastdet.structures.packed import PackedResult
-from fastdet.structures.precision import PrecisionRecall
+from fastdet.structures import ImageRecord
 from fastdet.utils.errors import DataError
 
 _log = logging.getLogger("fastdet.evaluation")
 
 
 @METRICS.register()
-class OpenImagesMetric:
+class OpenImagesMetric(CollectingMetric):
     """Open Images' mAP, in the challenge's form.
 
     Objects and detections of a class count for the classes above it too. Classes that were not verified in an image
@@ -75,35 +73,7 @@ class OpenImagesMetric:
         self._above = (np.asarray(relations, bool) | same) if relations is not None and get_supercategory else same
         self._filter_labels = filter_labels
         self._prefix = "openimages" if prefix is None else prefix
-        self._store = ResultStore()
-        self._curves: dict[str, PrecisionRecall] = {}
-
-    def update(self, results: Sequence[Instances], metas: Sequence[ImageMeta]) -> None:
-        """Adds a batch; masks are left out."""
-        self._store.add(results, metas, with_masks=False)
-
-    def state(self) -> list[PackedResult]:
-        """The packed results."""
-        return list(self._store)
-
-    def merge(self, states: Sequence[list[PackedResult]]) -> None:
-        """Adds other ranks' results; an image counts once."""
-        self._store.extend(states)
-
-    def reset(self) -> None:
-        """Forgets the results."""
-        self._store.clear()
-        self._curves = {}
-
-    @property
-    def results(self) -> list[PackedResult]:
-        """The detections of each image."""
-        return list(self._store)
-
-    @property
-    def curves(self) -> Mapping[str, PrecisionRecall]:
-        """Precision at 101 recalls, under "bbox", after `compute`."""
-        return self._curves
+        super().__init__(with_masks=False)
 
     def compute(self) -> dict[str, float]:
         """Evaluates and returns the numbers.

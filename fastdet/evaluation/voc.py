@@ -1,16 +1,16 @@
 """VOCMetric: Pascal VOC mean average precision and recall, with MMDetection's names and matching."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
-from fastdet.evaluation.metric import ResultStore
+from fastdet.evaluation.metric import CollectingMetric
 from fastdet.evaluation.recall import box_iou, proposal_recalls
 from fastdet.evaluation.tables import text_table
 from fastdet.registry import METRICS
-from fastdet.structures import ImageMeta, ImageRecord, Instances
+from fastdet.structures import ImageRecord
 from fastdet.structures.packed import PackedResult
 from fastdet.structures.precision import PrecisionRecall
 from fastdet.utils.errors import DataError
@@ -32,7 +32,7 @@ class ClassMatches(NamedTuple):
 
 
 @METRICS.register()
-class VOCMetric:
+class VOCMetric(CollectingMetric):
     """Pascal VOC's mAP or the recall of proposals.
 
     As in MMDetection: a detection belongs to the object it overlaps most (widths and heights plus 1 pixel, as in
@@ -80,35 +80,7 @@ class VOCMetric:
         self._classes = tuple(classes)
         self._records = records
         self._prefix = "pascal_voc" if prefix is None else prefix
-        self._store = ResultStore()
-        self._curves: dict[str, PrecisionRecall] = {}
-
-    def update(self, results: Sequence[Instances], metas: Sequence[ImageMeta]) -> None:
-        """Adds a batch; masks are left out."""
-        self._store.add(results, metas, with_masks=False)
-
-    def state(self) -> list[PackedResult]:
-        """The packed results."""
-        return list(self._store)
-
-    def merge(self, states: Sequence[list[PackedResult]]) -> None:
-        """Adds other ranks' results; an image counts once."""
-        self._store.extend(states)
-
-    def reset(self) -> None:
-        """Forgets the results."""
-        self._store.clear()
-        self._curves = {}
-
-    @property
-    def results(self) -> list[PackedResult]:
-        """The detections of each image."""
-        return list(self._store)
-
-    @property
-    def curves(self) -> Mapping[str, PrecisionRecall]:
-        """Precision at 101 recalls, under "bbox", after `compute` of mAP."""
-        return self._curves
+        super().__init__(with_masks=False)
 
     def compute(self) -> dict[str, float]:
         """Evaluates, logs the table and returns the numbers.
