@@ -1,14 +1,11 @@
-"""Options of the benchmarks, and the facts about machine and software that go with every result."""
+"""Options of the benchmarks."""
 
-import platform
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.facts import facts
 from benchmarks.timing import Timing
 
 
@@ -40,35 +37,5 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     """Adds what a figure means nothing without, and drops what tells of the machine's name and folders."""
     output_json.pop("commit_info", None)
     output_json["machine_info"].pop("node", None)
-    output_json["fastdet"] = {
-        "command": " ".join(["pytest", *(str(argument) for argument in config.invocation_params.args)]),
-        "commit": _commit(),
-        "device": config.getoption("--device"),
-        "hardware": _hardware(config.getoption("--device")),
-        "threads": config.getoption("--threads"),
-        "versions": {"python": platform.python_version(), **_versions()},
-    }
-
-
-def _commit() -> str:
-    root = Path(__file__).parent
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "unknown"
-
-
-def _hardware(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    from fastdet import _C
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {_C.build_info()['cpu_kernels']} kernels"
-
-
-def _versions() -> dict[str, str]:
-    import torchvision
-
-    return {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    command = " ".join(["pytest", *(str(argument) for argument in config.invocation_params.args)])
+    output_json["fastdet"] = facts(command, config.getoption("--device"), config.getoption("--threads"))

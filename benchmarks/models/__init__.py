@@ -1,0 +1,1 @@
+"""Whole detectors beside their peers."""
