@@ -3,7 +3,7 @@
 MMDetection lives in an environment of its own, whose Python this one is told; `mmdet_cpu_N_threads.json` are written
 to the folder `--output`, where `python -m fastdet.bench` finds them:
 
-    python benchmarks/models/against_mmdet.py --mmdet-python ~/mmdet/bin/python --output benchmarks/results
+    python -m benchmarks.models.against_mmdet --mmdet-python ~/mmdet/bin/python --output benchmarks/results
 
 A row is one model, one number of threads and one of two jobs. `predict` goes from the uint8 image [3, H, W] to boxes,
 scores, labels (and masks) in its pixels; `train` is normalisation, losses, backward and a step of SGD. One image a
@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.facts import facts
 
 ROOT = Path(__file__).parents[2]
 MODELS = {  # name: (stock config of MMDetection 3.3.0, (height, width))
@@ -78,9 +80,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def write(path: Path, threads: int, rows: list[dict[str, Any]]) -> None:
     """Writes the rows with what they mean nothing without, in the form of the other benchmarks."""
-    from benchmarks.facts import facts
-
-    command = "python benchmarks/models/against_mmdet.py --mmdet-python PYTHON --output benchmarks/results"
+    command = "python -m benchmarks.models.against_mmdet --mmdet-python PYTHON --output benchmarks/results"
     content = {"fastdet": facts(command, "cpu", threads), "benchmarks": rows}
     part = path.with_suffix(".part")
     part.write_text(json.dumps(content, indent=1) + "\n")
