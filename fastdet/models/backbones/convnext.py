@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fastdet.models.backbones.freezing import freeze
+from fastdet.models.backbones.freezing import Backbone, freeze
 from fastdet.models.backbones.swin import DEVIATION, init_linear
 from fastdet.models.layers import ActFactory, NormFactory, init_truncated_normal
 from fastdet.models.layers.norm import layer_norm_2d
@@ -68,7 +68,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 @BACKBONES.register()
-class ConvNeXt(nn.Module):
+class ConvNeXt(Backbone):
     """A pyramid of depthwise convolutions and layers across channels.
 
     Layers start from a normal distribution of deviation 0.02. Keys: downsample_layers.i, stages.i.j, normI.
@@ -144,12 +144,6 @@ class ConvNeXt(nn.Module):
             if index in self.out_indices:
                 maps.append(self.get_submodule(f"norm{index}")(x))
         return tuple(maps)
-
-    def train(self, mode: bool = True) -> "ConvNeXt":
-        """Training mode, but for frozen stages."""
-        super().train(mode)
-        self._freeze()
-        return self
 
     def _freeze(self) -> None:
         freeze((*self.downsample_layers[: self.frozen_stages], *self.stages[: self.frozen_stages]))

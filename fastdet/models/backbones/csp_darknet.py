@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastdet.models.backbones.freezing import eval_batch_norms, freeze
+from fastdet.models.backbones.freezing import Backbone, freeze
 from fastdet.models.layers import (
     ActFactory,
     ConvFactory,
@@ -71,7 +71,7 @@ class Focus(nn.Module):
         return self.conv(torch.cat([x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)], 1))
 
 
-class CSPNet(nn.Module):
+class CSPNet(Backbone):
     """A stem, then stages. Convolutions start from torch's uniform distribution. Keys: stem, stage1 to stage4 (5).
 
     Args:
@@ -107,20 +107,7 @@ class CSPNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps of `out_indices`, finest first, of pixels [B, 3, H, W]."""
-        maps = []
-        for index, name in enumerate(self.stage_names):
-            x = self.get_submodule(name)(x)
-            if index in self.out_indices:
-                maps.append(x)
-        return tuple(maps)
-
-    def train(self, mode: bool = True) -> "CSPNet":
-        """Training mode, but for frozen stages and, with `norm_eval`, batch norms."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            eval_batch_norms(self)
-        return self
+        return self._stage_maps(x)
 
     def _freeze(self) -> None:
         freeze(self.get_submodule(name) for name in self.stage_names[: self.frozen_stages + 1])

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from fastdet.models.backbones.freezing import eval_batch_norms, freeze
+from fastdet.models.backbones.freezing import Backbone, freeze
 from fastdet.models.layers import ActFactory, ConvFactory, ConvModule, NormFactory, init_kaiming
 from fastdet.models.layers.norm import batch_norm
 from fastdet.registry import BACKBONES
@@ -35,7 +35,7 @@ class DarknetBlock(nn.Module):
 
 
 @BACKBONES.register()
-class Darknet(nn.Module):
+class Darknet(Backbone):
     """Darknet-53.
 
     Convolutions start from He's normal distribution. Keys: conv1, conv_res_blockI.conv, conv_res_blockI.resJ.
@@ -89,20 +89,7 @@ class Darknet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps of `out_indices`, finest first, of normalised pixels [B, 3, H, W]."""
-        maps = []
-        for index, name in enumerate(self.stage_names):
-            x = self.get_submodule(name)(x)
-            if index in self.out_indices:
-                maps.append(x)
-        return tuple(maps)
-
-    def train(self, mode: bool = True) -> "Darknet":
-        """Training mode, but for frozen stages and, with `norm_eval`, batch norms."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            eval_batch_norms(self)
-        return self
+        return self._stage_maps(x)
 
     def _freeze(self) -> None:
         freeze(self.get_submodule(name) for name in self.stage_names[: max(self.frozen_stages, 0)])

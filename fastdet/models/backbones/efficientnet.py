@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from fastdet.models.backbones.freezing import eval_batch_norms, freeze
+from fastdet.models.backbones.freezing import Backbone, freeze
 from fastdet.models.backbones.mobilenet_v2 import InvertedResidual, divisible
 from fastdet.models.layers import ActFactory, ConvFactory, ConvModule, NormFactory, init_kaiming
 from fastdet.models.layers.norm import batch_norm
@@ -46,7 +46,7 @@ SQUEEZE = 4  # a block's input channels over those that its gate sees
 
 
 @BACKBONES.register()
-class EfficientNet(nn.Module):
+class EfficientNet(Backbone):
     """A small network of gated inverted residual blocks.
 
     Convolutions start from He's normal distribution. Keys: layers.0 for the stem, layers.1.i to layers.5.i for the
@@ -134,14 +134,6 @@ class EfficientNet(nn.Module):
             if index in self.out_indices:
                 maps.append(x)
         return tuple(maps)
-
-    def train(self, mode: bool = True) -> "EfficientNet":
-        """Training mode, but for frozen layers and, with `norm_eval`, batch norms."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            eval_batch_norms(self)
-        return self
 
     def _freeze(self) -> None:
         freeze(self.layers[: self.frozen_stages])

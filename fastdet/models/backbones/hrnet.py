@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdet.models.backbones.blocks import BASIC, BlockFactory, BlockLayers, grouped_bottleneck, make_stage
-from fastdet.models.backbones.freezing import eval_batch_norms
+from fastdet.models.backbones.freezing import Backbone
 from fastdet.models.backbones.resnet import init_residual
 from fastdet.models.layers import ConvFactory, NormFactory
 from fastdet.models.layers.norm import batch_norm
@@ -99,7 +99,7 @@ class HRModule(nn.Module):
 
 
 @BACKBONES.register()
-class HRNet(nn.Module):
+class HRNet(Backbone):
     """A network that keeps a fine map all the way, beside ever coarser ones.
 
     Convolutions start from He's normal distribution. Keys: conv1, bn1, conv2, bn2, layer1.i, transitionI.i, stageI.i.
@@ -164,13 +164,6 @@ class HRNet(nn.Module):
             ]
             maps = self.get_submodule(f"stage{number}")(maps)
         return tuple(maps)
-
-    def train(self, mode: bool = True) -> "HRNet":
-        """Training mode, but for batch norms with `norm_eval`."""
-        super().train(mode)
-        if mode and self.norm_eval:
-            eval_batch_norms(self)
-        return self
 
 
 def _transition(sources: Sequence[int], goals: Sequence[int], layers: BlockLayers) -> nn.ModuleList:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fastdet.models.backbones.freezing import eval_batch_norms, freeze
+from fastdet.models.backbones.freezing import Backbone, freeze
 from fastdet.models.layers import (
     ActFactory,
     ConvFactory,
@@ -86,7 +86,7 @@ class InvertedResidual(nn.Module):
 
 
 @BACKBONES.register()
-class MobileNetV2(nn.Module):
+class MobileNetV2(Backbone):
     """A small network of inverted residual blocks.
 
     Convolutions start from He's normal distribution. Keys: conv1, layer1 to layer7, conv2.
@@ -155,20 +155,7 @@ class MobileNetV2(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps of `out_indices`, finest first, of normalised pixels [B, 3, H, W]."""
         x = self.conv1(x)
-        maps = []
-        for index, name in enumerate(self.stage_names):
-            x = self.get_submodule(name)(x)
-            if index in self.out_indices:
-                maps.append(x)
-        return tuple(maps)
-
-    def train(self, mode: bool = True) -> "MobileNetV2":
-        """Training mode, but for frozen stages and, with `norm_eval`, batch norms."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            eval_batch_norms(self)
-        return self
+        return self._stage_maps(x)
 
     def _freeze(self) -> None:
         if self.frozen_stages >= 0:

@@ -19,7 +19,7 @@ from fastdet.models.backbones.blocks import (
     bottleneck,
     make_stage,
 )
-from fastdet.models.backbones.freezing import eval_batch_norms, freeze
+from fastdet.models.backbones.freezing import Backbone, freeze
 from fastdet.models.backbones.resnet import init_residual
 from fastdet.models.layers import ConvFactory, NormFactory
 from fastdet.models.layers.norm import batch_norm
@@ -77,7 +77,7 @@ ARCHS = {
 
 
 @BACKBONES.register()
-class RegNet(nn.Module):
+class RegNet(Backbone):
     """A RegNetX: bottlenecks of one group width, no pooling after the stem.
 
     Convolutions start from He's normal distribution, with `zero_init_residual` the last norm of each block at 0.
@@ -161,20 +161,7 @@ class RegNet(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps of `out_indices`, finest first, of normalised pixels [B, in_channels, H, W]."""
         x = torch.relu(self.get_submodule(self.norm_name)(self.conv1(x)))
-        maps = []
-        for index, name in enumerate(self.stage_names):
-            x = self.get_submodule(name)(x)
-            if index in self.out_indices:
-                maps.append(x)
-        return tuple(maps)
-
-    def train(self, mode: bool = True) -> "RegNet":
-        """Training mode, but for frozen stages and, with `norm_eval`, batch norms."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            eval_batch_norms(self)
-        return self
+        return self._stage_maps(x)
 
     def _freeze(self) -> None:
         if self.frozen_stages >= 0:

@@ -17,7 +17,7 @@ from fastdet.models.backbones.blocks import (
     grouped_bottleneck,
     make_stage,
 )
-from fastdet.models.backbones.freezing import eval_batch_norms, freeze
+from fastdet.models.backbones.freezing import Backbone, freeze
 from fastdet.models.layers import ConvFactory, NormFactory, init_kaiming, keep_init
 from fastdet.models.layers.norm import batch_norm
 from fastdet.models.layers.plugin import BlockPlugin
@@ -81,7 +81,7 @@ def stage_channels(depth: int, stage: int) -> tuple[int, int]:
 
 
 @BACKBONES.register()
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """Residual network with frozen stages and fixed statistics, as detectors fine-tune it.
 
     Convolutions start from He's normal distribution, norms at 1, with `zero_init_residual` the last norm of each block
@@ -219,14 +219,6 @@ class ResNet(nn.Module):
             if index in self.out_indices:
                 maps.append(x)
         return tuple(maps)
-
-    def train(self, mode: bool = True) -> "ResNet":
-        """Training mode, but for frozen stages and, with `norm_eval`, batch norms."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            eval_batch_norms(self)
-        return self
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:

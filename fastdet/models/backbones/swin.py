@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fastdet.models.backbones.freezing import freeze
+from fastdet.models.backbones.freezing import Backbone, freeze
 from fastdet.models.layers import ActFactory, NormFactory
 from fastdet.models.layers.norm import layer_norm
 from fastdet.models.layers.patches import PatchEmbedding, PatchMerging
@@ -67,7 +67,7 @@ class SwinStage(nn.Module):
 
 
 @BACKBONES.register()
-class SwinTransformer(nn.Module):
+class SwinTransformer(Backbone):
     """A pyramid of attention in shifted windows.
 
     Linear layers start from a normal distribution of deviation 0.02, position biases at 0. Keys: patch_embed,
@@ -166,12 +166,6 @@ class SwinTransformer(nn.Module):
             if stage.downsample is not None:
                 x = stage.get_submodule("downsample")(x)
         return tuple(maps)
-
-    def train(self, mode: bool = True) -> "SwinTransformer":
-        """Training mode, but for frozen stages."""
-        super().train(mode)
-        self._freeze()
-        return self
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:

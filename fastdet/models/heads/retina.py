@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from fastdet.models.layers import ConvFactory, ConvModule, NormFactory, init_normal, prior_bias
+from fastdet.models.heads.tower import conv_tower
+from fastdet.models.layers import ConvFactory, NormFactory, init_normal, prior_bias
 from fastdet.registry import HEADS
 from fastdet.structures import DenseOutput
 
@@ -44,18 +45,12 @@ class RetinaHead(nn.Module):
     ) -> None:
         super().__init__()
         self.num_anchors = num_anchors
-        widths = [in_channels] + [feat_channels] * stacked_convs
+        width = feat_channels if stacked_convs else in_channels
         self.cls_convs, self.reg_convs = (
-            nn.Sequential(
-                *(
-                    ConvModule(width, feat_channels, 3, padding=1, conv=conv, norm=norm)
-                    for width in widths[:stacked_convs]
-                )
-            )
-            for _ in range(2)
+            conv_tower(in_channels, feat_channels, stacked_convs, norm=norm, conv=conv) for _ in range(2)
         )
-        self.retina_cls = nn.Conv2d(widths[-1], num_anchors * (num_classes + background_class), 3, padding=1)
-        self.retina_reg = nn.Conv2d(widths[-1], num_anchors * 4, 3, padding=1)
+        self.retina_cls = nn.Conv2d(width, num_anchors * (num_classes + background_class), 3, padding=1)
+        self.retina_reg = nn.Conv2d(width, num_anchors * 4, 3, padding=1)
         init_normal(self, std=0.01)
         nn.init.constant_(self.retina_cls.bias, prior_bias(0.01))  # type: ignore[arg-type]
 

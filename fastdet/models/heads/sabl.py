@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastdet.models.coders.bucketing import bucket_confidence
 from fastdet.models.heads.bbox import BBoxOutput
+from fastdet.models.heads.tower import conv_tower
 from fastdet.models.layers import ConvFactory, ConvModule, NormFactory, init_normal, prior_bias
 from fastdet.models.layers.masked_norm import conv_valid
 from fastdet.registry import HEADS
@@ -159,16 +160,13 @@ class SABLRetinaHead(nn.Module):
     ) -> None:
         super().__init__()
         self.num_side = num_side
-        widths = [in_channels] + [feat_channels] * stacked_convs
+        width = feat_channels if stacked_convs else in_channels
         self.cls_convs, self.reg_convs = (
-            nn.Sequential(
-                *(ConvModule(w, feat_channels, 3, padding=1, conv=conv, norm=norm) for w in widths[:stacked_convs])
-            )
-            for _ in range(2)
+            conv_tower(in_channels, feat_channels, stacked_convs, norm=norm, conv=conv) for _ in range(2)
         )
-        self.retina_cls = nn.Conv2d(widths[-1], num_classes + background_class, 3, padding=1)
-        self.retina_bbox_reg = nn.Conv2d(widths[-1], num_side * 4, 3, padding=1)
-        self.retina_bbox_cls = nn.Conv2d(widths[-1], num_side * 4, 3, padding=1)
+        self.retina_cls = nn.Conv2d(width, num_classes + background_class, 3, padding=1)
+        self.retina_bbox_reg = nn.Conv2d(width, num_side * 4, 3, padding=1)
+        self.retina_bbox_cls = nn.Conv2d(width, num_side * 4, 3, padding=1)
         init_normal(self, std=0.01)
         nn.init.constant_(self.retina_cls.bias, prior_bias(0.01))  # type: ignore[arg-type]
 
