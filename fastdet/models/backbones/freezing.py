@@ -1,7 +1,6 @@
 """What all backbones share: stages in a row, frozen ones, fixed statistics."""
 
 from collections.abc import Iterable
-from typing import Self
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -28,7 +27,7 @@ class Backbone(nn.Module):
     stage_names: tuple[str, ...] = ()  # the modules that give a map, in order
     out_indices: tuple[int, ...] = ()  # which of their maps are wanted
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Backbone":
         """Training mode, but for frozen stages and, with `norm_eval`, batch norms."""
         super().train(mode)
         self._freeze()
