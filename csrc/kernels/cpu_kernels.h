@@ -93,6 +93,54 @@ struct DeformLoops {
                   int64_t channels, const A* gradient, A* columns, int64_t row_stride, A* dots);
 };
 
+// The level of each sample of one query or of one head of it; arrays of `size`, padded to a multiple of kSamplePadding.
+constexpr int64_t kSamplePadding = 16;  // lanes of the widest vector
+
+// As wide as A.
+template <typename A>
+using integer_t = std::conditional_t<std::is_same_v<A, float>, int32_t, int64_t>;
+
+template <typename A>
+struct AttentionGrid {
+  const A* width;
+  const A* height;
+  const integer_t<A>* start;  // the level's first cell
+  int64_t size;
+};
+
+// Which neighbours of a sample lie on the map; 0 for a sample that counts nothing.
+constexpr int kLeftSide = 1, kRightSide = 2, kUpperSide = 4, kLowerSide = 8;
+
+// The cells and weights of samples, arrays of the grid's padded size; corners are (upper, left), (upper, right),
+// (lower, left), (lower, right).
+template <typename A>
+struct AttentionTaps {
+  integer_t<A>* cell[4];
+  A* weight[4];
+  A* x_fraction;
+  A* y_fraction;
+  integer_t<A>* sides;
+};
+
+template <typename T>
+struct AttentionLoops {
+  using A = accumulator_t<T>;
+  // out[c] for the samples [begin, end) of one head, whose channels in cell 0 `value` points to.
+  void (*attend)(const T* value, int64_t cell_stride, int64_t channels, const AttentionTaps<A>& taps, int64_t begin,
+                 int64_t end, T* out);
+  // Adds to value_gradient and writes each sample's products of the gradient with its cells, dots[corner][sample].
+  void (*scatter)(const T* value, A* value_gradient, int64_t cell_stride, int64_t channels,
+                  const AttentionTaps<A>& taps, int64_t size, const A* gradient, A* const dots[4]);
+};
+
+template <typename A>
+struct AttentionSampleLoops {
+  void (*locate)(const A* locations, const A* attention, const AttentionGrid<A>& grid, const AttentionTaps<A>& taps);
+  // From the dots: the gradients of the samples' locations and weights.
+  void (*slopes)(const AttentionGrid<A>& grid, const AttentionTaps<A>& taps, const A* attention, const A* const dots[4],
+                 A* location_gradient, A* attention_gradient);
+};
+
 // Candidates of an assignment, one array per coordinate.
 constexpr int64_t kAssignBlock = 256;
 
@@ -155,6 +203,8 @@ struct CpuKernels {
   // Sets index[i] to `number` where the IoU is exactly `wanted`.
   void (*assign_equal)(const AssignBlock& block, const AssignObject& object, int32_t number, float wanted,
                        int32_t* index);
+  ByFeature<AttentionLoops> attention;
+  ByAccumulator<AttentionSampleLoops> attention_samples;
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

@@ -205,7 +205,10 @@ class Backward {
 
   void run_all(ParallelRunner run) {
     const int64_t num_segments = static_cast<int64_t>(segments_.size());
-    parallel_for(run, num_segments * shards_, 1, [&](int64_t begin, int64_t end) {
+    // Two matrix products and the scattering of the columns, which takes about as long.
+    const double flops = 8.0 * static_cast<double>(args_.batch * args_.positions() * args_.taps()) *
+                         static_cast<double>(args_.channels * group_out_) / static_cast<double>(num_segments * shards_);
+    parallel_for(run, num_segments * shards_, grain_of(flops), [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) run_task(task % num_segments, task / num_segments);
     });
     add_slopes(run);

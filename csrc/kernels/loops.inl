@@ -10,6 +10,7 @@
 #include "assign_max_iou.inl"
 #include "deform_conv2d.inl"
 #include "gemm.inl"
+#include "ms_deform_attn.inl"
 
 namespace fastdet {
 inline namespace FASTDET_ISA {
@@ -206,7 +207,12 @@ inline CpuKernels kernels_of_this_set(const char* name) {
            {&gather_columns<BFloat16>, &scatter_columns<BFloat16>},
            {&gather_columns<double>, &scatter_columns<double>}},
           &assign_best,
-          &assign_equal};
+          &assign_equal,
+          {{&attend_samples<float>, &scatter_samples<float>},
+           {&attend_samples<Half>, &scatter_samples<Half>},
+           {&attend_samples<BFloat16>, &scatter_samples<BFloat16>},
+           {&attend_samples<double>, &scatter_samples<double>}},
+          {{&locate_samples<float>, &sample_slopes<float>}, {&locate_samples<double>, &sample_slopes<double>}}};
 }
 
 }  // namespace FASTDET_ISA

@@ -12,6 +12,7 @@
 #include "../kernels/cpu_kernels.h"
 #include "../kernels/crop_masks.h"
 #include "../kernels/deform_conv2d.h"
+#include "../kernels/ms_deform_attn.h"
 #include "../kernels/nms.h"
 #include "../kernels/roi_align.h"
 #include "arrays.h"
@@ -298,6 +299,48 @@ py::tuple assign_max_iou(const py::object& boxes, const py::object& objects, con
   return py::make_tuple(index, iou);
 }
 
+py::array ms_deform_attn(const py::object& value, const std::vector<std::pair<int64_t, int64_t>>& spatial_shapes,
+                         const py::object& sampling_locations, const py::object& attention_weights) {
+  const py::array values = contiguous(any_array(value));
+  check_shape("value", values, {-1, -1, -1, -1});
+  MsDeformAttnArgs args{};
+  args.dtype = feature_dtype(values);
+  args.value = values.data();
+  args.batch = values.shape(0);
+  args.cells = values.shape(1);
+  args.heads = values.shape(2);
+  args.channels = values.shape(3);
+  args.num_levels = static_cast<int64_t>(spatial_shapes.size());
+  check(args.num_levels >= 1 && args.num_levels <= kMaxAttentionLevels, "`spatial_shapes` must hold 1 to ",
+        kMaxAttentionLevels, " levels, got ", args.num_levels);
+  int64_t start = 0;
+  for (int64_t level = 0; level < args.num_levels; ++level) {
+    const auto [height, width] = spatial_shapes[level];
+    check(height > 0 && width > 0 && height < 1 << 24 && width < 1 << 24,
+          "`spatial_shapes` must lie in [1, 2^24), got ", height, " x ", width);
+    args.levels[level] = {height, width, start};
+    start += height * width;
+  }
+  check(start == args.cells && start < int64_t{1} << 31, "`value` must have the ", start,
+        " cells of `spatial_shapes`, got ", args.cells);
+  const auto coordinates = [&](const char* name, const py::object& object, std::initializer_list<int64_t> shape) {
+    if (args.dtype == DType::kFloat64) return py::array(plain_array<double>(name, object, shape));
+    return py::array(plain_array<float>(name, object, shape));
+  };
+  const py::array locations =
+      coordinates("sampling_locations", sampling_locations, {args.batch, -1, args.heads, args.num_levels, -1, 2});
+  args.queries = locations.shape(1);
+  args.points = locations.shape(4);
+  const py::array weights = coordinates("attention_weights", attention_weights,
+                                        {args.batch, args.queries, args.heads, args.num_levels, args.points});
+  args.locations = locations.data();
+  args.weights = weights.data();
+  py::array output(values.dtype(), std::vector<int64_t>{args.batch, args.queries, args.heads * args.channels});
+  void* data = output.mutable_data();
+  without_lock([&] { ms_deform_attn_forward_cpu(args, data, run_serially); });
+  return output;
+}
+
 py::dict build_info() {
   py::dict info;
   info["compiler"] = __VERSION__;
@@ -332,5 +375,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("assign_max_iou", &fastdet::assign_max_iou, "boxes"_a, "objects"_a, "valid"_a, py::kw_only(), "positive"_a,
         "negative"_a, "min_positive"_a = 0.0, "match_low_quality"_a = true, "all_ties"_a = true,
         "candidates"_a = py::none(), "blocked"_a = py::none());
+  m.def("ms_deform_attn", &fastdet::ms_deform_attn, "value"_a, "spatial_shapes"_a, "sampling_locations"_a,
+        "attention_weights"_a);
   m.def("build_info", &fastdet::build_info, "What the native modules were built with, and which CPU kernels run.");
 }

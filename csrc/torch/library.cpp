@@ -28,6 +28,10 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
       "assign_max_iou(Tensor boxes, Tensor objects, Tensor valid, Tensor? candidates, Tensor? blocked, "
       "float positive, float negative_low, float negative_high, float min_positive, bool match_low_quality, "
       "bool all_ties) -> (Tensor, Tensor)");
+  m.def("ms_deform_attn(Tensor value, SymInt[] sizes, Tensor locations, Tensor weights) -> Tensor");
+  m.def(
+      "ms_deform_attn_backward(Tensor grad, Tensor value, SymInt[] sizes, Tensor locations, Tensor weights) -> "
+      "(Tensor, Tensor, Tensor)");
 }
 
 static PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_ops", "Registers torch.ops.fastdet for the CPU.", -1,

@@ -5,6 +5,7 @@ from fastdet.ops.assign_max_iou import assign_max_iou
 from fastdet.ops.crop_masks import crop_masks
 from fastdet.ops.deform_conv2d import deform_conv2d
 from fastdet.ops.grid_anchors import grid_anchors
+from fastdet.ops.ms_deform_attn import ms_deform_attn
 from fastdet.ops.nms import batched_nms, nms
 from fastdet.ops.nms_padded import nms_padded
 from fastdet.ops.roi_align import roi_align
@@ -15,6 +16,7 @@ __all__ = [
     "crop_masks",
     "deform_conv2d",
     "grid_anchors",
+    "ms_deform_attn",
     "nms",
     "nms_padded",
     "roi_align",

@@ -3,6 +3,7 @@
 Coordinates are computed in the type of the given boxes, so that float64 inputs give the exact answer to compare with.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -217,6 +218,29 @@ def deform_conv2d(
         images.append(torch.stack(cells, dim=1).view(-1, *offset.shape[2:]))
     output = torch.stack(images) if images else input.new_zeros(0, weight.shape[0], *offset.shape[2:])
     return output if bias is None else output + bias[:, None, None]
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Sequence[tuple[int, int]],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """One sample per image, query, head, level and point; differentiable through torch."""
+    batch, _, heads, channels = value.shape
+    queries, points = sampling_locations.shape[1], sampling_locations.shape[4]
+    output = value.new_zeros(batch, queries, heads, channels)
+    for b, q, m in itertools.product(range(batch), range(queries), range(heads)):
+        start, total = 0, value.new_zeros(channels)
+        for level, (height, width) in enumerate(spatial_shapes):
+            image = value[b, start : start + height * width, m].T.reshape(channels, height, width)
+            start += height * width
+            for p in range(points):
+                x, y = sampling_locations[b, q, m, level, p]
+                sample = bilinear(image, y * height - 0.5, x * width - 0.5)
+                total = total + attention_weights[b, q, m, level, p] * sample
+        output = output.index_put((torch.tensor(b), torch.tensor(q), torch.tensor(m)), total)
+    return output.flatten(2)
 
 
 def assign_max_iou(

@@ -90,6 +90,20 @@ def test_assign_max_iou_equals_the_torch_op() -> None:
     assert np.array_equal(actual[1], expected[1].numpy())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_ms_deform_attn_equals_the_torch_op(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(6)
+    coordinate = torch.float64 if dtype == torch.float64 else torch.float32
+    value = torch.randn(2, 30, 2, 19, generator=generator).to(dtype)
+    locations = torch.rand(2, 5, 2, 2, 3, 2, generator=generator).to(coordinate)
+    weights = torch.rand(2, 5, 2, 2, 3, generator=generator).to(coordinate)
+    shapes = [(6, 4), (3, 2)]
+    expected = ops.ms_deform_attn(value, shapes, locations, weights)
+    actual = _C.ms_deform_attn(value.numpy(), shapes, locations.numpy(), weights.numpy())
+    assert actual.dtype == value.numpy().dtype
+    assert np.array_equal(actual, expected.numpy())
+
+
 def test_dlpack_arrays_and_lists_are_taken_as_they_are() -> None:
     expected = _C.nms(BOXES.numpy(), SCORES.numpy(), 0.4).tolist()
     assert _C.nms(BOXES, SCORES, 0.4).tolist() == expected  # torch tensors speak DLPack

@@ -35,6 +35,13 @@ def deform_arguments(channels_last: bool) -> tuple[Any, ...]:
     return features, offset, mask, weight.requires_grad_(), bias.requires_grad_(), [1, 1], [1, 1], [1, 1], channels_last
 
 
+def attention_arguments() -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(9)
+    value = torch.randn(2, 30, 2, 3, generator=generator).requires_grad_()
+    locations = torch.rand(2, 5, 2, 2, 3, 2, generator=generator).requires_grad_()
+    return value, [6, 4, 3, 2], locations, torch.rand(2, 5, 2, 2, 3, generator=generator).requires_grad_()
+
+
 CASES: dict[str, tuple[Any, ...]] = {
     "nms": (BOXES, SCORES, 0.5),
     "batched_nms": (BOXES, SCORES, GROUPS, 0.5),
@@ -64,6 +71,11 @@ CASES: dict[str, tuple[Any, ...]] = {
         [1, 1],
         False,
     ),
+    "ms_deform_attn": attention_arguments(),
+    "ms_deform_attn_backward": (
+        torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(10)),
+        *(given.detach() if isinstance(given, Tensor) else given for given in attention_arguments()),
+    ),
 }
 
 
@@ -92,6 +104,9 @@ def detector_like(boxes: Tensor, scores: Tensor, groups: Tensor, base: Tensor, f
     _, overlap = ops.assign_max_iou(boxes, objects, valid, positive=0.5, negative=0.4)
     pooled = pooled + overlap.mean()
     pooled = pooled + ops.deform_conv2d(features[0], offset, weight, padding=1).mean()
+    value = features[2].flatten(2).transpose(1, 2).unflatten(2, (2, 2))
+    locations = boxes[:20].view(1, 5, 2, 1, 2, 4)[..., :2].expand(2, -1, -1, -1, -1, -1).sigmoid()
+    pooled = pooled + ops.ms_deform_attn(value, [(11, 10)], locations, locations[..., 0]).mean()
     anchors = ops.grid_anchors(base, [feature.shape[2:] for feature in features], [(4, 4), (8, 8), (16, 16)])
     slots = torch.full((6,), -1, dtype=torch.int64)
     bits, starts, windows = torch.ones(4, dtype=torch.uint8), slots[:0], torch.zeros(0, 4, dtype=torch.int32)
@@ -149,6 +164,14 @@ def test_fake_tensors_carry_shape_dtype_and_layout() -> None:
         index, count = ops.nms_padded(torch.empty(2, 9, 4), torch.empty(2, 9), None, 0.5, 3)
         assert index.shape == (2, 3)
         assert count.shape == (2,)
+        attended = ops.ms_deform_attn(
+            torch.empty(2, 30, 2, 4, dtype=torch.float16),
+            [(6, 4), (3, 2)],
+            torch.empty(2, 5, 2, 2, 3, 2),
+            torch.empty(2, 5, 2, 2, 3),
+        )
+        assert attended.shape == (2, 5, 8)
+        assert attended.dtype == torch.float16
         assert ops.nms(torch.empty(9, 4), torch.empty(9), 0.5).dim() == 1
         assert ops.grid_anchors(torch.empty(1, 3, 4), [(4, 5)], [(8, 8)]).shape == (60, 4)
 
