@@ -27,7 +27,7 @@ from fastdet.data.pipeline import Transform
 from fastdet.engine import distributed
 from fastdet.evaluation.metric import Metric
 from fastdet.models.results import to_instances
-from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Spec, build
+from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Spec, build, defaults
 from fastdet.structures import Batch, ImageRecord, Instances, Proposals
 from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
 
@@ -210,12 +210,16 @@ def build_metrics(specs: Sequence[Spec], dataset: Dataset) -> list[Metric]:
     return [build(spec, (METRICS,), role="metric", **wanted(spec)) for spec in specs]
 
 
-def detector_classes(experiment: Experiment) -> Iterator[tuple[str, Spec]]:
-    """Every `num_classes` of the model's box and mask heads, as (path, the Spec that holds it)."""
+def detector_classes(experiment: Experiment) -> Iterator[tuple[str, Spec, int]]:
+    """Every `num_classes` of the model's box and mask heads, as (path, the Spec, the number).
 
-    def walk(spec: Spec, path: str) -> Iterator[tuple[str, Spec]]:
-        if "num_classes" in spec.args and "rpn" not in path:
-            yield path, spec
+    A number that the config leaves to the head counts too. Proposals have one class, pixels have others than objects.
+    """
+
+    def walk(spec: Spec, path: str) -> Iterator[tuple[str, Spec, int]]:
+        count = spec.args.get("num_classes", defaults(spec).get("num_classes"))
+        if count is not None and "rpn" not in path and "semantic" not in path:
+            yield path, spec, count
         for name, value in spec.args.items():
             for child in value if isinstance(value, tuple) else (value,):
                 if isinstance(child, Spec):
@@ -226,8 +230,7 @@ def detector_classes(experiment: Experiment) -> Iterator[tuple[str, Spec]]:
 
 def check_class_count(experiment: Experiment, dataset: Dataset) -> None:
     """Raises ConfigError if a head has another number of classes than the dataset."""
-    for path, spec in detector_classes(experiment):
-        count = spec.args["num_classes"]
+    for path, spec, count in detector_classes(experiment):
         if count != len(dataset.classes):
             place = spec.arg_sources.get("num_classes") or spec.source
             raise ConfigError(

@@ -165,6 +165,13 @@ def _find(spec: Spec, registries: Sequence[Registry], role: str) -> Callable[...
     )
 
 
+def defaults(spec: Spec, registries: Sequence[Registry] = MODEL_PARTS) -> dict[str, Any]:
+    """The values that a Spec's part takes where the Spec has none; {} for a part that is not registered."""
+    part = next((registry.get(spec.type) for registry in registries if spec.type in registry), None)
+    parameters = {} if part is None else inspect.signature(part).parameters
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+
 def check_arguments(part: Callable[..., Any], spec: Spec, extra: Mapping[str, Any]) -> None:
     """Raises ConfigError if the part does not take the Spec's arguments, or needs one that is missing.
 

@@ -47,6 +47,10 @@ WRONG_CONFIGS = {
         ["num_classes=5 in model.roi_head.bbox_head", "3 classes: rectangle, circle, triangle", "{file}:2",
          "fix: num_classes=3"],
     ),
+    "number of classes that is the head's own": (
+        "model = dict(roi_head=dict(bbox_head=dict(num_classes=80)))",
+        ["num_classes=80 in model.roi_head.bbox_head", "has 3 classes", "fix: num_classes=3"],
+    ),
     "class names": (
         "names = dict(classes=('cat', 'dog', 'bird'))\ntrain_dataloader = dict(dataset=dict(metainfo=names))",
         ["'cat', 'dog', 'bird'", "'rectangle' (", "0 of ", "fix: metainfo=dict(classes=('rectangle'"],

@@ -67,8 +67,8 @@ def residual_stage(
     )
 
 
-def stage_channels(depth: int, stage: int) -> tuple[int, int]:
-    """Channels that come into a stage (1 to 3), and channels inside its blocks, at the usual width of 64.
+def stage_channels(depth: int, stage: int, base_channels: int = 64) -> tuple[int, int]:
+    """Channels that come into a stage (1 to 3), and channels inside its blocks, by those inside the first stage's.
 
     Raises:
         ValueError: an unknown depth or stage.
@@ -77,7 +77,8 @@ def stage_channels(depth: int, stage: int) -> tuple[int, int]:
         raise ValueError(
             f"depth must be one of {', '.join(map(str, _DEPTHS))} and stage 1 to 3, not {depth} and {stage}"
         )
-    return 64 * 2 ** (stage - 1) * _DEPTHS[depth][0].expansion, 64 * 2**stage
+    channels = base_channels * 2**stage
+    return channels // 2 * _DEPTHS[depth][0].expansion, channels
 
 
 @BACKBONES.register()

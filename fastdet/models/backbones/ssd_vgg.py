@@ -11,7 +11,9 @@ from fastdet.models.layers import init_kaiming
 from fastdet.registry import BACKBONES
 
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-WIDTHS = (64, 128, 256, 512, 512)
+WIDTHS = (1, 2, 4, 8, 8)
+"""Of each stage, in widths of the first."""
+LAST_WIDTH = 16
 
 
 @BACKBONES.register()
@@ -25,6 +27,7 @@ class SSDVGG(nn.Module):
         depth: 11, 13, 16 or 19.
         with_last_pool: whether a pooling ends the fifth stage, before SSD's own layers.
         ceil_mode: poolings keep the last odd cell.
+        base_channels: channels of the first stage; VGG has 64.
         out_feature_indices: the layers whose maps come out.
 
     Raises:
@@ -37,6 +40,7 @@ class SSDVGG(nn.Module):
         *,
         with_last_pool: bool = False,
         ceil_mode: bool = True,
+        base_channels: int = 64,
         out_feature_indices: Sequence[int] = (22, 34),
     ) -> None:
         super().__init__()
@@ -44,15 +48,17 @@ class SSDVGG(nn.Module):
             raise ValueError(f"SSDVGG depth must be one of {', '.join(map(str, DEPTHS))}, not {depth}")
         layers: list[nn.Module] = []
         source = 3
-        for stage, (convs, width) in enumerate(zip(DEPTHS[depth], WIDTHS, strict=True)):
+        for stage, (convs, times) in enumerate(zip(DEPTHS[depth], WIDTHS, strict=True)):
+            width = times * base_channels
             for _ in range(convs):
                 layers += [nn.Conv2d(source, width, 3, padding=1), nn.ReLU()]
                 source = width
             if stage < len(WIDTHS) - 1 or with_last_pool:
                 layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=ceil_mode))
         layers.append(nn.MaxPool2d(3, stride=1, padding=1))
-        layers += [nn.Conv2d(source, 1024, 3, padding=6, dilation=6), nn.ReLU()]
-        layers += [nn.Conv2d(1024, 1024, 1), nn.ReLU()]
+        last = LAST_WIDTH * base_channels
+        layers += [nn.Conv2d(source, last, 3, padding=6, dilation=6), nn.ReLU()]
+        layers += [nn.Conv2d(last, last, 1), nn.ReLU()]
         if not out_feature_indices or not all(0 <= i < len(layers) for i in out_feature_indices):
             raise ValueError(
                 f"out_feature_indices must be layers from 0 to {len(layers) - 1}, not {tuple(out_feature_indices)}"

@@ -21,6 +21,7 @@ class ResLayer(nn.Module):
     Args:
         depth: of the ResNet.
         stage: 1 to 3.
+        base_channels: channels inside the blocks of the ResNet's first stage.
         stride, dilation, style: of its blocks.
         norm_eval: batch norms use their stored statistics in training too; those of RoIs need it, because slots
             without a RoI would count in the statistics.
@@ -34,6 +35,7 @@ class ResLayer(nn.Module):
         depth: int,
         *,
         stage: int = 3,
+        base_channels: int = 64,
         stride: int = 2,
         dilation: int = 1,
         style: Style = "pytorch",
@@ -44,7 +46,7 @@ class ResLayer(nn.Module):
         super().__init__()
         if not norm_eval:
             raise ValueError("ResLayer takes norm_eval=True only: padded slots would count in batch statistics")
-        in_channels, channels = stage_channels(depth, stage)
+        in_channels, channels = stage_channels(depth, stage, base_channels)
         self.stage_name = f"layer{stage + 1}"
         blocks = residual_stage(
             depth,
