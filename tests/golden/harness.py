@@ -1,7 +1,7 @@
 """Runs a detector on a golden's inputs, and says how far it is from the record and how far it may be."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,12 @@ from torch import nn
 
 from fastdet.compat.models import translate_model
 from fastdet.models import set_sampling_order
+from fastdet.models.results import to_instances
+from fastdet.models.stages import GridStage
 from fastdet.registry import DETECTORS, MODEL_PARTS, build
+from fastdet.structures import Batch, Instances
 from tests.golden import recipe
-from tests.golden.match import largest_error, matched_share
+from tests.golden.match import largest_area_difference, largest_error, matched_share
 
 FOLDER = Path(__file__).parent
 
@@ -32,6 +35,24 @@ class Golden:
         noise = json.loads((FOLDER / "noise.json").read_text())
         return cls(name, json.loads((FOLDER / f"{name}.json").read_text()), noise[name])
 
+    @classmethod
+    def family(cls, name: str) -> "Golden":
+        """The record of that name in the folder `families`: it holds its model and its noise."""
+        record = json.loads((FOLDER / "families" / f"{name}.json").read_text())
+        return cls(name, record, record["noise"])
+
+    @property
+    def scene(self) -> recipe.Scene:
+        """What the network was shown."""
+        record = self.record
+        sizes = tuple((h, w) for h, w in record.get("sizes", recipe.SIZES))
+        return recipe.Scene(
+            num_classes=record["num_classes"],
+            sizes=sizes,
+            num_proposals=record.get("proposals", 0),
+            with_semantic=record.get("semantic", False),
+        )
+
     @property
     def least_matched(self) -> float:
         """The share of detections that must be found."""
@@ -47,6 +68,11 @@ class Golden:
         """Relative, of gradient norms; some records have none."""
         return max(1e-3, 3 * self.noise.get("grad", 0.0))
 
+    @property
+    def area_tolerance(self) -> int:
+        """Pixels of a mask whose probability is within rounding of one half may fall on either side."""
+        return max(2, 2 * int(self.noise.get("mask_area", 0)))
+
 
 def build_filled(model: Mapping[str, Any]) -> nn.Module:
     """The detector of a `model` dict with the recipe's weights, which samples by index."""
@@ -54,16 +80,44 @@ def build_filled(model: Mapping[str, Any]) -> nn.Module:
     detector = build(spec, (DETECTORS, *MODEL_PARTS))
     recipe.fill(detector)
     set_sampling_order(detector, "index")
+    for module in detector.modules():
+        if isinstance(module, GridStage):
+            module.jitter = 0.0
     return detector
+
+
+def batch_of(detector: nn.Module, golden: Golden) -> Batch:
+    """What the network was shown, padded as the detector asks for."""
+    return golden.scene.batch(detector.preprocess.pad_divisor)
 
 
 def predict(detector: nn.Module, golden: Golden) -> list[dict[str, Any]]:
     """Detections of both images, as the records hold them."""
-    found = detector.eval().predict(recipe.batch(golden.record["num_classes"]))
+    batch = batch_of(detector, golden)
+    detector.eval()
+    results: list[Instances] = []
+    # A guided anchor head of MMDetection masks all images of a batch alike: it predicted them one by one.
+    for part in alone(batch, detector.preprocess.pad_divisor) if golden.record.get("alone") else [batch]:
+        found = detector.predict(part)
+        results += to_instances(found, part.metas, detector.mask_threshold if found.masks is not None else 0.5)
     return [
-        {"n": n, "boxes": boxes[:n].tolist(), "scores": scores[:n].tolist(), "labels": labels[:n].tolist()}
-        for boxes, scores, labels, n in zip(found.boxes, found.scores, found.labels, found.count.tolist(), strict=True)
+        {
+            "n": len(result.scores),
+            "boxes": result.bboxes.tolist(),
+            "scores": result.scores.tolist(),
+            "labels": result.labels.tolist(),
+            "mask_area": None if result.masks is None else result.masks.flatten(1).sum(1).tolist(),
+        }
+        for result in results
     ]
+
+
+def alone(batch: Batch, divisor: int) -> Iterator[Batch]:
+    """Each image of a batch as a batch of its own, without targets."""
+    for index, meta in enumerate(batch.metas):
+        height, width = (-(-side // divisor) * divisor for side in meta.input_size)
+        one = slice(index, index + 1)
+        yield Batch(batch.pixels[one, :, :height, :width], batch.sizes[one], None, batch.metas[one])
 
 
 def lowest_match(golden: Golden, found: list[dict[str, Any]]) -> float:
@@ -71,9 +125,15 @@ def lowest_match(golden: Golden, found: list[dict[str, Any]]) -> float:
     return min(matched_share(e, f) for e, f in zip(golden.record["predictions"], found, strict=True))
 
 
+def largest_area_error(golden: Golden, found: list[dict[str, Any]]) -> int:
+    """The largest difference of the areas of two masks that belong together, in pixels; 0 without masks."""
+    pairs = [(e, f) for e, f in zip(golden.record["predictions"], found, strict=True) if "mask_area" in e]
+    return max((largest_area_difference(e, f) for e, f in pairs), default=0)
+
+
 def losses(detector: nn.Module, golden: Golden) -> tuple[dict[str, float], dict[str, float]]:
     """Losses with their total, and the norms of all gradients."""
-    named = detector.train().loss(recipe.batch(golden.record["num_classes"]))
+    named = detector.train().loss(batch_of(detector, golden))
     total = torch.stack([value for name, value in named.items() if "loss" in name]).sum()
     detector.zero_grad()
     total.backward()
