@@ -1,10 +1,12 @@
 """Options of the benchmarks."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.calibration import calibrate
 from benchmarks.facts import facts
 from benchmarks.timing import Timing
 
@@ -20,11 +22,16 @@ def threads(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def device(request: pytest.FixtureRequest) -> str:
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The chosen device; on a GPU, inputs are made on a stream of their own, which a graph can capture."""
     chosen = request.config.getoption("--device")
-    if chosen == "cuda" and not torch.cuda.is_available():
+    if chosen == "cpu":
+        yield chosen
+        return
+    if not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    return chosen
+    with torch.cuda.stream(torch.cuda.Stream()):
+        yield chosen
 
 
 @pytest.fixture
@@ -37,5 +44,6 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     """Adds what a figure means nothing without, and drops what tells of the machine's name and folders."""
     output_json.pop("commit_info", None)
     output_json["machine_info"].pop("node", None)
+    chosen = config.getoption("--device")
     command = " ".join(["pytest", *(str(argument) for argument in config.invocation_params.args)])
-    output_json["fastdet"] = facts(command, config.getoption("--device"), config.getoption("--threads"))
+    output_json["fastdet"] = {"calibration": calibrate(chosen), **facts(command, chosen, config.getoption("--threads"))}

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Timing
+from benchmarks.work import assignment_work
 from benchmarks.workloads import IMAGE, spread_boxes
 from fastdet import ops
 
@@ -52,4 +53,5 @@ def test_assignment(timing: Timing, device: str, row: str) -> None:
 
     assert torch.equal(ours()[0], by_matrix(boxes, objects)[0])
     function = ours if row == "fastdet" else lambda: by_matrix(boxes, objects)
-    timing(f"assign_max_iou, {len(boxes)} anchors, 50 objects, 2 images, fp32", row, function, rounds=3)
+    group = f"assign_max_iou, {len(boxes)} anchors, 50 objects, 2 images, fp32"
+    timing(group, row, function, rounds=3, work=assignment_work(boxes, 2))

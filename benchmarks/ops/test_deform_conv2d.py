@@ -7,6 +7,7 @@ import torch
 from torchvision import ops as peer
 
 from benchmarks.timing import Timing
+from benchmarks.work import convolution_work
 from fastdet import ops
 
 ROWS = {
@@ -31,7 +32,8 @@ def test_forward(timing: Timing, device: str, channels: int, height: int, width:
     features, offset, weight, mask = arguments(row, channels, height, width, device)
     group = f"deform_conv2d forward, {channels} to {channels} channels, {height}x{width}, fp32"
     with torch.no_grad():
-        timing(group, row, lambda: ROWS[row][0](features, offset, weight, padding=1, mask=mask), rounds=3)
+        work = convolution_work(features, offset, weight, mask, False)
+        timing(group, row, lambda: ROWS[row][0](features, offset, weight, padding=1, mask=mask), rounds=3, work=work)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -45,4 +47,4 @@ def test_forward_and_backward(timing: Timing, device: str, channels: int, height
         torch.autograd.grad(output.sum(), tensors)
 
     group = f"deform_conv2d forward and backward, {channels} to {channels} channels, {height}x{width}, fp32"
-    timing(group, row, step, rounds=2)
+    timing(group, row, step, rounds=2, work=convolution_work(features, offset, weight, mask, True))

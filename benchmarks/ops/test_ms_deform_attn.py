@@ -6,6 +6,7 @@ from torch import Tensor
 
 from benchmarks.peers import attention_by_grid_sample
 from benchmarks.timing import Timing
+from benchmarks.work import attention_work
 from fastdet import ops
 
 ROWS = {"torch, grid_sample": attention_by_grid_sample, "fastdet": ops.ms_deform_attn}
@@ -19,12 +20,8 @@ def arguments(queries: str, dtype: torch.dtype, device: str) -> tuple[Tensor, Te
     """An encoder's queries are the cells in order, a decoder's lie anywhere; both look a few cells around them."""
     generator = torch.Generator().manual_seed(0)
     if queries == "encoder":
-        centres = [
-            torch.stack(torch.meshgrid(torch.arange(h) / h, torch.arange(w) / w, indexing="ij")[::-1], dim=-1).flatten(
-                0, 1
-            )
-            for h, w in SHAPES
-        ]
+        rows_and_columns = [torch.meshgrid(torch.arange(h) / h, torch.arange(w) / w, indexing="ij") for h, w in SHAPES]
+        centres = [torch.stack([x, y], dim=-1).flatten(0, 1) for y, x in rows_and_columns]
         reference = torch.cat(centres)
     else:
         reference = torch.rand(900, 2, generator=generator)
@@ -42,10 +39,11 @@ def arguments(queries: str, dtype: torch.dtype, device: str) -> tuple[Tensor, Te
 @pytest.mark.parametrize("queries", ["encoder", "decoder"])
 def test_forward(timing: Timing, device: str, queries: str, dtype: str, row: str) -> None:
     value, locations, weights = arguments(queries, DTYPES[dtype], device)
+    work = attention_work(value, locations, weights, False)
     if row != "fastdet":  # grid_sample wants one type for all
         locations, weights = locations.to(value.dtype), weights.to(value.dtype)
     group = f"ms_deform_attn forward, {queries}, {locations.shape[1]} queries, {dtype}"
-    timing(group, row, lambda: ROWS[row](value, SHAPES, locations, weights), rounds=3)
+    timing(group, row, lambda: ROWS[row](value, SHAPES, locations, weights), rounds=3, work=work)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -56,4 +54,5 @@ def test_forward_and_backward(timing: Timing, device: str, row: str) -> None:
         output = ROWS[row](tensors[0], SHAPES, *tensors[1:])
         torch.autograd.grad(output.sum(), tensors)
 
-    timing(f"ms_deform_attn forward and backward, encoder, {tensors[1].shape[1]} queries, fp32", row, step, rounds=3)
+    group = f"ms_deform_attn forward and backward, encoder, {tensors[1].shape[1]} queries, fp32"
+    timing(group, row, step, rounds=3, work=attention_work(*tensors, True))

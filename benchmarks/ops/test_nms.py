@@ -5,6 +5,7 @@ import torch
 from torchvision import ops as peer
 
 from benchmarks.timing import Timing
+from benchmarks.work import nms_work
 from benchmarks.workloads import clustered_boxes, spread_boxes
 from fastdet import ops
 
@@ -15,13 +16,15 @@ ROWS = {"torchvision": (peer.nms, peer.batched_nms), "fastdet": (ops.nms, ops.ba
 @pytest.mark.parametrize("count", [1000, 5000, 20000])
 def test_nms_of_clustered_boxes(timing: Timing, device: str, count: int, row: str) -> None:
     boxes, scores = clustered_boxes(count, 2).to(device), torch.rand(count).to(device)
-    timing(f"nms, {count} clustered boxes, fp32", row, lambda: ROWS[row][0](boxes, scores, 0.5))
+    group = f"nms, {count} clustered boxes, fp32"
+    timing(group, row, lambda: ROWS[row][0](boxes, scores, 0.5), work=nms_work(count))
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_nms_of_spread_boxes(timing: Timing, device: str, row: str) -> None:
     boxes, scores = spread_boxes(5000, 3).to(device), torch.rand(5000).to(device)
-    timing("nms, 5000 spread boxes, fp32", row, lambda: ROWS[row][0](boxes, scores, 0.7))
+    group = "nms, 5000 spread boxes, fp32"
+    timing(group, row, lambda: ROWS[row][0](boxes, scores, 0.7), work=nms_work(5000))
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -29,4 +32,5 @@ def test_nms_of_spread_boxes(timing: Timing, device: str, row: str) -> None:
 def test_batched_nms_of_80_classes(timing: Timing, device: str, count: int, row: str) -> None:
     boxes, scores = clustered_boxes(count, 4).to(device), torch.rand(count).to(device)
     classes = torch.randint(0, 80, (count,)).to(device)
-    timing(f"batched_nms, {count} boxes of 80 classes, fp32", row, lambda: ROWS[row][1](boxes, scores, classes, 0.5))
+    group = f"batched_nms, {count} boxes of 80 classes, fp32"
+    timing(group, row, lambda: ROWS[row][1](boxes, scores, classes, 0.5), work=nms_work(count))

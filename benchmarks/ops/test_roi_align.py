@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.timing import Timing
+from benchmarks.work import pooling_gradient_work, pooling_work
 from benchmarks.workloads import IMAGE, STRIDES, pyramid, rois
 from fastdet import ops
 
@@ -33,8 +34,10 @@ def features_of(row: str, device: str) -> list[Tensor]:
 @pytest.mark.parametrize("sampling_ratio", [2, 0])
 def test_forward(timing: Timing, device: str, sampling_ratio: int, row: str) -> None:
     count = NUM_ROIS[device]
-    pool = pooling(row, features_of(row, device), rois(count, device), sampling_ratio)
-    timing(f"roi_align forward, {count} RoIs, 256 channels, 7x7, sampling ratio {sampling_ratio}, fp32", row, pool)
+    features, boxes = features_of(row, device), rois(count, device)
+    pool = pooling(row, features, boxes, sampling_ratio)
+    group = f"roi_align forward, {count} RoIs, 256 channels, 7x7, sampling ratio {sampling_ratio}, fp32"
+    timing(group, row, pool, work=pooling_work(features, boxes, 7, sampling_ratio))
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -48,4 +51,5 @@ def test_backward(timing: Timing, device: str, row: str) -> None:
         row,
         lambda: torch.autograd.grad(pooled, features, slope, retain_graph=True),
         rounds=4,
+        work=pooling_gradient_work(features, rois(count, device), 7, 2),
     )

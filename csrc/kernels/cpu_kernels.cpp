@@ -8,7 +8,7 @@ namespace fastdet {
 
 const CpuKernels* baseline_kernels();
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FASTDET_PORTABLE)
 const CpuKernels* avx2_kernels();
 const CpuKernels* avx512_kernels();
 

@@ -47,6 +47,7 @@ class Environment:
     nvcc: str
     cpu_ops: str
     cuda_ops: str
+    unproven_cuda_ops: tuple[str, ...]  # built, and never run on any GPU as far as is known
     python_module: str
     problems: tuple[str, ...]  # each with its fix; empty when all is well
 
@@ -63,6 +64,7 @@ class NativeState:
     cuda_ops: str
     python_module: str
     problems: tuple[str, ...]
+    unproven_cuda_ops: tuple[str, ...] = ()
 
 
 def collect_environment() -> Environment:
@@ -83,6 +85,7 @@ def collect_environment() -> Environment:
         nvcc=nvcc_version(),
         cpu_ops=native.cpu_ops,
         cuda_ops=native.cuda_ops,
+        unproven_cuda_ops=native.unproven_cuda_ops,
         python_module=native.python_module,
         problems=(*package_problems(packages), *torch_problems, *native.problems),
     )
@@ -102,6 +105,7 @@ def describe_environment(environment: Environment) -> str:
         *[(f"GPU {i}", name) for i, name in enumerate(environment.devices)],
         ("CPU ops", environment.cpu_ops),
         ("CUDA ops", environment.cuda_ops),
+        *([("never on a GPU", ", ".join(environment.unproven_cuda_ops))] if environment.unproven_cuda_ops else []),
         ("fastdet._C", environment.python_module),
         *[("PROBLEM", problem) for problem in environment.problems],
     ]
@@ -189,6 +193,7 @@ def native_state(torch: Any, devices: tuple[str, ...]) -> NativeState:
         cuda_ops=cuda_ops,
         python_module=python_module,
         problems=(*problems, *cuda_problems),
+        unproven_cuda_ops=importlib.import_module("fastdet.ops.gpu_status").never_run_on_a_gpu(),
     )
 
 

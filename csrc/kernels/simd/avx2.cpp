@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FASTDET_PORTABLE)
 #include <immintrin.h>
 
 #if defined(__clang__)
@@ -32,4 +32,4 @@ const CpuKernels* avx2_kernels() {
 #else
 #pragma GCC pop_options
 #endif
-#endif  // __x86_64__
+#endif
