@@ -112,6 +112,11 @@ struct AssignObject {
   float area;
 };
 
+// Writes where values above a bound stand in a row; see dense_postprocess.inl.
+template <typename T>
+using FindAbove = int64_t (*)(const T* values, int64_t size, float bound, int64_t room, uint32_t* found,
+                              int64_t* scanned);
+
 // A value of each type whose sums are float or double.
 template <template <typename> class Loops>
 struct ByFeature {
@@ -155,6 +160,9 @@ struct CpuKernels {
   // Sets index[i] to `number` where the IoU is exactly `wanted`.
   void (*assign_equal)(const AssignBlock& block, const AssignObject& object, int32_t number, float wanted,
                        int32_t* index);
+  FindAbove<float> find_above;
+  FindAbove<Half> find_above_half;
+  FindAbove<BFloat16> find_above_bfloat16;
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

@@ -9,6 +9,7 @@
 
 #include "assign_max_iou.inl"
 #include "deform_conv2d.inl"
+#include "dense_postprocess.inl"
 #include "gemm.inl"
 
 namespace fastdet {
@@ -206,7 +207,10 @@ inline CpuKernels kernels_of_this_set(const char* name) {
            {&gather_columns<BFloat16>, &scatter_columns<BFloat16>},
            {&gather_columns<double>, &scatter_columns<double>}},
           &assign_best,
-          &assign_equal};
+          &assign_equal,
+          &find_above<float>,
+          &find_above<Half>,
+          &find_above<BFloat16>};
 }
 
 }  // namespace FASTDET_ISA

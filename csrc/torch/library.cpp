@@ -28,6 +28,11 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
       "assign_max_iou(Tensor boxes, Tensor objects, Tensor valid, Tensor? candidates, Tensor? blocked, "
       "float positive, float negative_low, float negative_high, float min_positive, bool match_low_quality, "
       "bool all_ties) -> (Tensor, Tensor)");
+  m.def(
+      "dense_postprocess(Tensor logits, Tensor codes, Tensor? quality, Tensor priors, Tensor image_sizes, "
+      "SymInt[] level_sizes, SymInt[] cell_priors, float[] strides, int code, float[] code_numbers, bool clips, "
+      "int limit, float score_threshold, float min_size, int rivals, float iou_threshold, SymInt max_output) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 static PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_ops", "Registers torch.ops.fastdet for the CPU.", -1,
