@@ -47,7 +47,8 @@ template <typename A>
 struct RoiAlignGradientLoops {
   // image[y, x, c] += weights * grad[bin, c], channels innermost in both; grad is already divided by the count.
   void (*rows)(A* image, ImageStrides strides, int64_t channels, const RoiWeights<A>& roi, const A* grad);
-  void (*plane)(A* plane, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
+  // Of one channel plane, which can be written up to `end`; `line` as for forward_plane.
+  void (*plane)(A* plane, const A* end, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
                 const A* grad);
 };
 
