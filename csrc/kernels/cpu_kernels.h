@@ -47,7 +47,8 @@ template <typename A>
 struct RoiAlignGradientLoops {
   // image[y, x, c] += weights * grad[bin, c], channels innermost in both; grad is already divided by the count.
   void (*rows)(A* image, ImageStrides strides, int64_t channels, const RoiWeights<A>& roi, const A* grad);
-  void (*plane)(A* plane, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
+  // Of one channel plane, which can be written up to `end`; `line` as for forward_plane.
+  void (*plane)(A* plane, const A* end, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
                 const A* grad);
 };
 
@@ -160,6 +161,11 @@ struct AssignObject {
   float area;
 };
 
+// Writes where values above a bound stand in a row; see dense_postprocess.inl.
+template <typename T>
+using FindAbove = int64_t (*)(const T* values, int64_t size, float bound, int64_t room, uint32_t* found,
+                              int64_t* scanned);
+
 // A value of each type whose sums are float or double.
 template <template <typename> class Loops>
 struct ByFeature {
@@ -205,6 +211,9 @@ struct CpuKernels {
                        int32_t* index);
   ByFeature<AttentionLoops> attention;
   ByAccumulator<AttentionSampleLoops> attention_samples;
+  FindAbove<float> find_above;
+  FindAbove<Half> find_above_half;
+  FindAbove<BFloat16> find_above_bfloat16;
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

@@ -9,6 +9,7 @@
 
 #include "assign_max_iou.inl"
 #include "deform_conv2d.inl"
+#include "dense_postprocess.inl"
 #include "gemm.inl"
 #include "ms_deform_attn.inl"
 
@@ -167,27 +168,30 @@ inline void gradient_rows(A* image, ImageStrides strides, int64_t channels, cons
   }
 }
 
+// Bins are summed into a line of the columns in use, and the line is added to rows: whole vectors, also past the
+// columns in use where that stays before `end`, because the line holds zeros there.
 template <typename A>
-inline void gradient_plane(A* plane, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
-                           const A* grad) {
+inline void gradient_plane(A* plane, const A* end, ImageStrides strides, const RoiWeights<A>& roi, int x_begin,
+                           int x_end, A* line, const A* grad) {
   constexpr int lanes = kLanes<A>;
+  const int size = x_end - x_begin;
   for (int64_t ph = 0; ph < roi.out_h; ++ph, grad += roi.out_w) {
-    for (int x = x_begin; x < x_end; ++x) line[x - x_begin] = A(0);
+    for (int x = 0; x < size; x += lanes) store<A>(line + x, vector_t<A>{});
     for (int64_t pw = 0; pw < roi.out_w; ++pw) {
       for (int j = roi.x.begin[pw]; j < roi.x.begin[pw + 1]; ++j) {
         line[roi.x.cells[j] - x_begin] += roi.x.weights[j] * grad[pw];
       }
     }
     for (int i = roi.y.begin[ph]; i < roi.y.begin[ph + 1]; ++i) {
-      A* row = plane + roi.y.cells[i] * strides.y;
+      A* row = plane + roi.y.cells[i] * strides.y + x_begin * strides.x;
       const A weight = roi.y.weights[i];
-      int x = x_begin;
+      int x = 0;
       if (strides.x == 1) {
-        for (; x + lanes <= x_end; x += lanes) {
-          store<A>(row + x, multiply_add(splat(weight), load(line + (x - x_begin)), load(row + x)));
+        for (; x < size && end - (row + x) >= lanes; x += lanes) {
+          store<A>(row + x, multiply_add(splat(weight), load(line + x), load(row + x)));
         }
       }
-      for (; x < x_end; ++x) row[x * strides.x] += weight * line[x - x_begin];
+      for (; x < size; ++x) row[x * strides.x] += weight * line[x];
     }
   }
 }
@@ -212,7 +216,10 @@ inline CpuKernels kernels_of_this_set(const char* name) {
            {&attend_samples<Half>, &scatter_samples<Half>},
            {&attend_samples<BFloat16>, &scatter_samples<BFloat16>},
            {&attend_samples<double>, &scatter_samples<double>}},
-          {{&locate_samples<float>, &sample_slopes<float>}, {&locate_samples<double>, &sample_slopes<double>}}};
+          {{&locate_samples<float>, &sample_slopes<float>}, {&locate_samples<double>, &sample_slopes<double>}},
+          &find_above<float>,
+          &find_above<Half>,
+          &find_above<BFloat16>};
 }
 
 }  // namespace FASTDET_ISA

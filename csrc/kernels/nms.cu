@@ -1,7 +1,8 @@
 // NMS on the GPU: one stable sort, then one block an image that walks the boxes in score order, 64 at a time.
 //
-// No matrix of pairs is stored, the host is never waited for, and the walk ends when the output is full, so cost
+// Up to 8192 boxes an image are sorted by one block each, so that the whole takes two launches; more by CUB. No matrix of pairs is stored, the host is never waited for, and the walk ends when the output is full, so cost
 // grows with (boxes looked at) x (boxes kept).
+#include <cub/block/block_radix_sort.cuh>
 #include <cub/device/device_radix_sort.cuh>
 
 #include "boxes.h"
@@ -64,6 +65,52 @@ __global__ void nms_keys_kernel(NmsInput input, uint64_t* keys, int32_t* order) 
     keys[i] = (image << 32) | (valid ? score_key(input.scores[i]) : kInvalidScoreKey);
     order[i] = static_cast<int32_t>(i % input.size);
   }
+}
+
+constexpr int kSortThreads = 1024;
+constexpr int kMostSortItems = 8;
+constexpr int64_t kMostInBlock = kSortThreads * kMostSortItems;
+
+// A block sorts the boxes of one image, at most kItems a thread: keys and order as the kernel above writes them, but
+// sorted. Stable. Shared memory: that of CUB's block sort.
+template <int kItems>
+__global__ void __launch_bounds__(kSortThreads) nms_sort_kernel(NmsInput input, uint64_t* keys, int32_t* order) {
+  using Sort = cub::BlockRadixSort<uint32_t, kSortThreads, kItems, int32_t>;
+  __shared__ typename Sort::TempStorage memory;
+  const int64_t image = blockIdx.x;
+  const int64_t first = image * input.size;
+  uint32_t own_keys[kItems];
+  int32_t own_order[kItems];
+#pragma unroll
+  for (int k = 0; k < kItems; ++k) {
+    const int32_t i = static_cast<int32_t>(threadIdx.x) * kItems + k;
+    const bool valid = i < input.size && (input.valid == nullptr || input.valid[first + i]);
+    own_keys[k] = valid ? score_key(input.scores[first + i]) : kInvalidScoreKey;
+    own_order[k] = i;
+  }
+  Sort(memory).SortBlockedToStriped(own_keys, own_order);
+#pragma unroll
+  for (int k = 0; k < kItems; ++k) {  // what lies behind the boxes is sorted behind them
+    const int64_t i = static_cast<int64_t>(k) * kSortThreads + threadIdx.x;
+    if (i < input.size) {
+      keys[first + i] = static_cast<uint64_t>(image) << 32 | own_keys[k];
+      order[first + i] = own_order[k];
+    }
+  }
+}
+
+cudaError_t sort_in_blocks(const NmsInput& input, uint64_t* keys, int32_t* order, cudaStream_t stream) {
+  const unsigned images = static_cast<unsigned>(input.batch);
+  if (input.size <= kSortThreads) {
+    nms_sort_kernel<1><<<images, kSortThreads, 0, stream>>>(input, keys, order);
+  } else if (input.size <= 2 * kSortThreads) {
+    nms_sort_kernel<2><<<images, kSortThreads, 0, stream>>>(input, keys, order);
+  } else if (input.size <= 4 * kSortThreads) {
+    nms_sort_kernel<4><<<images, kSortThreads, 0, stream>>>(input, keys, order);
+  } else {
+    nms_sort_kernel<kMostSortItems><<<images, kSortThreads, 0, stream>>>(input, keys, order);
+  }
+  return cudaGetLastError();
 }
 
 __device__ __forceinline__ bool suppresses(const float4& a, const float4& b, float threshold) {
@@ -238,12 +285,16 @@ int nms_cuda(const NmsInput& input, int64_t max_output, int64_t* kept, int64_t* 
   int32_t* order_in = reinterpret_cast<int32_t*>(memory + plan.order_in);
   int32_t* order = reinterpret_cast<int32_t*>(memory + plan.order_out);
   const int64_t items = input.batch * input.size;
-  nms_keys_kernel<<<grid_blocks(items), kBlockThreads, 0, stream>>>(input, keys_in, order_in);
-  error = cudaGetLastError();
-  if (error != cudaSuccess) return error;
-  error = cub::DeviceRadixSort::SortPairs(memory + plan.sort, sort_bytes, const_cast<const uint64_t*>(keys_in), keys,
-                                          const_cast<const int32_t*>(order_in), order, items, 0,
-                                          32 + image_bits(input.batch), stream);
+  if (input.size <= kMostInBlock) {
+    error = sort_in_blocks(input, keys, order, stream);
+  } else {
+    nms_keys_kernel<<<grid_blocks(items), kBlockThreads, 0, stream>>>(input, keys_in, order_in);
+    error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    error = cub::DeviceRadixSort::SortPairs(memory + plan.sort, sort_bytes, const_cast<const uint64_t*>(keys_in), keys,
+                                            const_cast<const int32_t*>(order_in), order, items, 0,
+                                            32 + image_bits(input.batch), stream);
+  }
   if (error != cudaSuccess) return error;
   nms_greedy_kernel<<<static_cast<unsigned>(input.batch), kGreedyThreads, 0, stream>>>(
       input, keys, order, max_output, reinterpret_cast<float4*>(memory + plan.kept_boxes),

@@ -166,6 +166,31 @@ RoisByImage split_by_image(const RoiAlignArgs& args) {
   return split;
 }
 
+// Writes zeros to rows [begin, end) of all images and levels, numbered one level after the other in each image.
+template <typename A>
+void clear_rows(const RoiAlignArgs& args, int64_t begin, int64_t end) {
+  int64_t rows = 0;
+  for (int l = 0; l < args.num_levels; ++l) rows += args.levels[l].height;
+  for (int64_t i = begin; i < end; ++i) {
+    int64_t y = i % rows;
+    int l = 0;
+    for (; y >= args.levels[l].height; ++l) y -= args.levels[l].height;
+    const FeatureLevel& level = args.levels[l];
+    A* row = static_cast<A*>(level.data) + i / rows * level.stride_n + y * level.stride_h;
+    for (int64_t x = 0; x < level.width; ++x) std::fill_n(row + x * level.stride_w, args.channels, A(0));
+  }
+}
+
+template <typename A>
+void clear_plane(const FeatureLevel& level, int64_t image, int64_t channel) {
+  A* plane = static_cast<A*>(level.data) + image * level.stride_n + channel * level.stride_c;
+  for (int64_t y = 0; y < level.height; ++y) {
+    A* row = plane + y * level.stride_h;
+    if (level.stride_w == 1) std::fill_n(row, level.width, A(0));
+    else for (int64_t x = 0; x < level.width; ++x) row[x * level.stride_w] = A(0);
+  }
+}
+
 // The gradient of one RoI for channels [c_begin, c_end), divided by the sample count, as [bin, channel] or
 // [channel, bin].
 template <typename T>
@@ -177,66 +202,113 @@ void gather_gradient(const RoiAlignArgs& args, int64_t index, int64_t c_begin, i
   const int64_t bin_stride = args.pooled_channels_last ? args.channels : 1;
   const int64_t channel_stride = args.pooled_channels_last ? 1 : bins;
   block.resize(bins * width);
-  for (int64_t bin = 0; bin < bins; ++bin) {
-    for (int64_t k = 0; k < width; ++k) {
+  for (int64_t k = 0; k < width; ++k) {
+    for (int64_t bin = 0; bin < bins; ++bin) {
       const int64_t to = channels_inside ? bin * width + k : k * bins + bin;
       block[to] = widen(grad[bin * bin_stride + (c_begin + k) * channel_stride]) / count;
     }
   }
 }
 
+// A task owns one image and a few channels: no two threads touch the same cell, and each cell is summed in RoI order
+// whatever the number of threads.
 template <typename T>
-void backward_roi(const RoiAlignArgs& args, int64_t image, int64_t index, int64_t c_begin, int64_t c_end,
-                  RoiTables<accumulator_t<T>>& tables, std::vector<accumulator_t<T>>& line,
-                  std::vector<accumulator_t<T>>& block) {
+class Backward {
+ public:
   using A = accumulator_t<T>;
-  const RoiAlignGradientLoops<A>& loops = cpu_kernels().roi_align_gradient.get<A>();
-  const FeatureLevel& level = args.levels[level_of<A>(args, index)];
-  build_tables(args, index, level, tables);
-  if (tables.empty()) return;
-  A* data = static_cast<A*>(level.data) + image * level.stride_n + c_begin * level.stride_c;
-  const RoiWeights<A> weights = tables.weights(args);
-  const ImageStrides strides{level.stride_h, level.stride_w};
-  const bool channels_inside = is_channels_last(level, args.channels);
-  gather_gradient<T>(args, index, c_begin, c_end, tables.count, channels_inside, block);
-  if (channels_inside) {
-    loops.rows(data, strides, c_end - c_begin, weights, block.data());
-    return;
-  }
-  const int x_begin = tables.x.first_cell();
-  const int x_end = tables.x.last_cell() + 1;
-  line.resize(x_end - x_begin);
-  for (int64_t c = c_begin; c < c_end; ++c) {
-    loops.plane(data + (c - c_begin) * level.stride_c, strides, weights, x_begin, x_end, line.data(),
-                block.data() + (c - c_begin) * args.out_h * args.out_w);
-  }
-}
 
-// A task owns one image and one block of channels: no two threads touch the same cell, and each cell is summed in the
-// same order whatever the number of threads.
-template <typename T>
-void backward(const RoiAlignArgs& args, ParallelRunner run) {
-  using A = accumulator_t<T>;
-  const RoisByImage split = split_by_image<A>(args);
-  const int64_t blocks = (args.channels + kChannelBlock - 1) / kChannelBlock;
-  const int64_t tasks = args.batch * blocks;
-  const int64_t total_nanoseconds = args.num_rois * pooled_nanoseconds(args);
-  const int64_t task_nanoseconds = std::max<int64_t>(1, total_nanoseconds / std::max<int64_t>(1, tasks));
-  const int64_t grain = std::max<int64_t>(1, kMinTaskNanoseconds / task_nanoseconds);
-  parallel_for(run, tasks, grain, [&](int64_t begin, int64_t end) {
-    RoiTables<A> tables;
-    std::vector<A> line;
-    std::vector<A> block;
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t image = task / blocks;
-      const int64_t c_begin = task % blocks * kChannelBlock;
-      const int64_t c_end = std::min(args.channels, c_begin + kChannelBlock);
-      for (int64_t i = split.starts[image]; i < split.starts[image + 1]; ++i) {
-        backward_roi<T>(args, image, split.roi[i], c_begin, c_end, tables, line, block);
+  explicit Backward(const RoiAlignArgs& args)
+      : args_(args), split_(split_by_image<A>(args)), level_of_roi_(args.num_rois), tables_(args.num_rois) {}
+
+  void run(ParallelRunner run) {
+    constexpr int64_t kTableNanoseconds = 2000;
+    parallel_for(run, args_.num_rois, kMinTaskNanoseconds / kTableNanoseconds, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        level_of_roi_[i] = level_of<A>(args_, i);
+        build_tables(args_, i, args_.levels[level_of_roi_[i]], tables_[i]);
+      }
+    });
+    bool channels_inside = true;
+    int64_t rows = 0;
+    for (int l = 0; l < args_.num_levels; ++l) {
+      channels_inside = channels_inside && is_channels_last(args_.levels[l], args_.channels);
+      rows += args_.levels[l].height;
+    }
+    if (channels_inside) {
+      const int64_t row_nanoseconds = 1 + args_.levels[0].width * args_.channels / 4;  // new memory, 4 numbers a ns
+      parallel_for(run, args_.batch * rows, std::max<int64_t>(1, kMinTaskNanoseconds / row_nanoseconds),
+                   [&](int64_t begin, int64_t end) { clear_rows<A>(args_, begin, end); });
+    }
+    // All planes of a few channels stay in the cache while the RoIs pass over them.
+    constexpr int64_t kPlanes = 4;
+    const int64_t width = channels_inside ? kChannelBlock : kPlanes;
+    const int64_t blocks = (args_.channels + width - 1) / width;
+    const int64_t tasks = args_.batch * blocks;
+    const int64_t nanoseconds = args_.num_rois * pooled_nanoseconds(args_) / std::max<int64_t>(1, tasks);
+    const int64_t grain = std::max<int64_t>(1, kMinTaskNanoseconds / std::max<int64_t>(1, nanoseconds));
+    parallel_for(run, tasks, grain, [&](int64_t begin, int64_t end) {
+      std::vector<A> line;
+      std::vector<A> block;
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t image = task / blocks;
+        const int64_t c_begin = task % blocks * width;
+        const int64_t c_end = std::min(args_.channels, c_begin + width);
+        if (channels_inside) add_rows(image, c_begin, c_end, block);
+        else add_planes(image, c_begin, c_end, line, block);
+      }
+    });
+  }
+
+ private:
+  A* level_data(int64_t roi, int64_t image, int64_t channel) const {
+    const FeatureLevel& level = args_.levels[level_of_roi_[roi]];
+    return static_cast<A*>(level.data) + image * level.stride_n + channel * level.stride_c;
+  }
+
+  ImageStrides strides(int64_t roi) const {
+    const FeatureLevel& level = args_.levels[level_of_roi_[roi]];
+    return {level.stride_h, level.stride_w};
+  }
+
+  void add_rows(int64_t image, int64_t c_begin, int64_t c_end, std::vector<A>& block) const {
+    const RoiAlignGradientLoops<A>& loops = cpu_kernels().roi_align_gradient.get<A>();
+    for (int64_t i = split_.starts[image]; i < split_.starts[image + 1]; ++i) {
+      const int64_t roi = split_.roi[i];
+      if (tables_[roi].empty()) continue;
+      gather_gradient<T>(args_, roi, c_begin, c_end, tables_[roi].count, true, block);
+      loops.rows(level_data(roi, image, c_begin), strides(roi), c_end - c_begin, tables_[roi].weights(args_),
+                 block.data());
+    }
+  }
+
+  void add_planes(int64_t image, int64_t c_begin, int64_t c_end, std::vector<A>& line, std::vector<A>& block) const {
+    const RoiAlignGradientLoops<A>& loops = cpu_kernels().roi_align_gradient.get<A>();
+    for (int l = 0; l < args_.num_levels; ++l) {
+      for (int64_t c = c_begin; c < c_end; ++c) clear_plane<A>(args_.levels[l], image, c);
+    }
+    for (int64_t i = split_.starts[image]; i < split_.starts[image + 1]; ++i) {
+      const int64_t roi = split_.roi[i];
+      const RoiTables<A>& tables = tables_[roi];
+      if (tables.empty()) continue;
+      gather_gradient<T>(args_, roi, c_begin, c_end, tables.count, false, block);
+      const int x_begin = tables.x.first_cell();
+      const int x_end = tables.x.last_cell() + 1;
+      line.resize(x_end - x_begin + kLinePadding);
+      const FeatureLevel& level = args_.levels[level_of_roi_[roi]];
+      const int64_t plane_size = (level.height - 1) * level.stride_h + (level.width - 1) * level.stride_w + 1;
+      for (int64_t c = c_begin; c < c_end; ++c) {
+        A* plane = level_data(roi, image, c);
+        loops.plane(plane, plane + plane_size, strides(roi), tables.weights(args_), x_begin, x_end, line.data(),
+                    block.data() + (c - c_begin) * args_.out_h * args_.out_w);
       }
     }
-  });
-}
+  }
+
+  const RoiAlignArgs& args_;
+  RoisByImage split_;
+  std::vector<int> level_of_roi_;
+  std::vector<RoiTables<A>> tables_;
+};
 
 template <typename A>
 int64_t first_bad_roi(const RoiAlignArgs& args) {
@@ -271,13 +343,13 @@ void roi_align_forward_cpu(const RoiAlignArgs& args, ParallelRunner run) {
 void roi_align_backward_cpu(const RoiAlignArgs& args, ParallelRunner run) {
   switch (args.dtype) {
     case DType::kFloat32:
-      return backward<float>(args, run);
+      return Backward<float>(args).run(run);
     case DType::kFloat16:
-      return backward<Half>(args, run);
+      return Backward<Half>(args).run(run);
     case DType::kBFloat16:
-      return backward<BFloat16>(args, run);
+      return Backward<BFloat16>(args).run(run);
     case DType::kFloat64:
-      return backward<double>(args, run);
+      return Backward<double>(args).run(run);
   }
 }
 

@@ -44,8 +44,8 @@ int64_t roi_align_first_bad_roi(const RoiAlignArgs& args);
 
 void roi_align_forward_cpu(const RoiAlignArgs& args, ParallelRunner run);
 
-// Adds to the levels' data, which hold float for fp16 and bf16 gradients, so that sums stay exact enough; `pooled`
-// has type `dtype`. Deterministic: each cell is summed in RoI order.
+// Writes every cell of the levels' data, which hold float for fp16 and bf16 gradients, so that sums stay exact enough;
+// `pooled` has type `dtype`. The rows of a level are dense. Deterministic: each cell is summed in RoI order.
 void roi_align_backward_cpu(const RoiAlignArgs& args, ParallelRunner run);
 
 // On a device: RoIs with a batch index or level out of range give zeros and take no gradient. The backward pass

@@ -32,6 +32,11 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
   m.def(
       "ms_deform_attn_backward(Tensor grad, Tensor value, SymInt[] sizes, Tensor locations, Tensor weights) -> "
       "(Tensor, Tensor, Tensor)");
+  m.def(
+      "dense_postprocess(Tensor logits, Tensor codes, Tensor? quality, Tensor priors, Tensor image_sizes, "
+      "SymInt[] level_sizes, SymInt[] cell_priors, float[] strides, int code, float[] code_numbers, bool clips, "
+      "int limit, float score_threshold, float min_size, int rivals, float iou_threshold, SymInt max_output) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 static PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_ops", "Registers torch.ops.fastdet for the CPU.", -1,

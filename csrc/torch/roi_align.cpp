@@ -1,4 +1,5 @@
 // RoIAlign ops on the CPU.
+#include "../kernels/memory.h"
 #include "roi_align.h"
 
 namespace fastdet {
@@ -49,12 +50,12 @@ std::vector<Tensor> roi_align_backward(const Tensor& grad, const Tensor& rois, s
   for (size_t l = 0; l < spatial_scales.size(); ++l) {
     Tensor sums =
         new_tensor({batch, args.channels, sizes[2 * l], sizes[2 * l + 1]}, sum_dtype(dtype), rois, format_of(channels_last));
-    torch::stable::zero_(sums);
+    prefer_large_pages(sums.mutable_data_ptr(), static_cast<size_t>(sums.numel()) * sums.element_size());
     arguments.set_level(l, sums, sums.mutable_data_ptr());
     result.push_back(sums);
   }
   check_rois(args);
-  if (pooled.numel() > 0) roi_align_backward_cpu(args, run_in_torch_pool);
+  roi_align_backward_cpu(args, run_in_torch_pool);
   if (is_half(dtype)) {
     for (Tensor& sums : result) sums = torch::stable::to(sums, dtype);
   }

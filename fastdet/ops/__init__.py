@@ -2,8 +2,10 @@
 
 from fastdet.ops import library  # noqa: F401  # registers torch.ops.fastdet before anything else here
 from fastdet.ops.assign_max_iou import assign_max_iou
+from fastdet.ops.box_codes import BoxCode, cell_code, delta_code, distance_code, distribution_code
 from fastdet.ops.crop_masks import crop_masks
 from fastdet.ops.deform_conv2d import deform_conv2d
+from fastdet.ops.dense_postprocess import DetectedBoxes, Levels, Rivals, dense_postprocess, rpn_proposals
 from fastdet.ops.grid_anchors import grid_anchors
 from fastdet.ops.ms_deform_attn import ms_deform_attn
 from fastdet.ops.nms import batched_nms, nms
@@ -11,13 +13,23 @@ from fastdet.ops.nms_padded import nms_padded
 from fastdet.ops.roi_align import roi_align
 
 __all__ = [
+    "BoxCode",
+    "DetectedBoxes",
+    "Levels",
+    "Rivals",
     "assign_max_iou",
     "batched_nms",
+    "cell_code",
     "crop_masks",
     "deform_conv2d",
+    "delta_code",
+    "dense_postprocess",
+    "distance_code",
+    "distribution_code",
     "grid_anchors",
     "ms_deform_attn",
     "nms",
     "nms_padded",
     "roi_align",
+    "rpn_proposals",
 ]

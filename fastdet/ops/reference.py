@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fastdet.ops.box_codes import BoxCode
+from fastdet.ops.dense_postprocess import Levels
+
 
 def overlaps(boxes: Tensor, iou_threshold: float) -> Tensor:
     """Which of boxes [N, 4] overlap by more than the threshold, bool [N, N]; NaN never, inverted boxes are empty."""
@@ -297,3 +300,81 @@ def _pair_iou(first: Tensor, second: Tensor) -> Tensor:
     shared = sides[0] * sides[1]
     union = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - shared
     return torch.nan_to_num(shared / union.clamp(min=1e-6), nan=0.0)
+
+
+def dense_postprocess(
+    logits: Tensor,
+    codes: Tensor,
+    priors: Tensor,
+    image_sizes: Tensor,
+    levels: Levels,
+    code: BoxCode,
+    *,
+    iou_threshold: float,
+    max_output: int,
+    limit: int = -1,
+    score_threshold: float = -1.0,
+    min_size: float = -1.0,
+    quality: Tensor | None = None,
+    rivals: str = "class",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One image, level and pair of prior and class at a time: (boxes, scores, labels, counts)."""
+    batch, _, num_classes = logits.shape
+    boxes, scores = torch.zeros(batch, max_output, 4), torch.zeros(batch, max_output)
+    labels, counts = torch.zeros(batch, max_output, dtype=torch.int64), torch.zeros(batch, dtype=torch.int64)
+    laid_out = grid_anchors(priors, levels.sizes, levels.strides) if levels.strides else priors
+    for b in range(batch):
+        own = laid_out[b] if laid_out.dim() == 3 else laid_out
+        found: list[tuple[Tensor, Tensor, int, int]] = []  # box, score, class, level
+        first = 0
+        for level, ((height, width), number) in enumerate(zip(levels.sizes, levels.cell_priors, strict=True)):
+            length = height * width * number
+            said = logits[b, first : first + length].flatten().float()
+            score = said.sigmoid()
+            pairs = [i for i in range(len(said)) if said[i] > -math.inf and score[i] > score_threshold]
+            if limit > 0:
+                pairs = sorted(sorted(pairs, key=lambda i: -float(score[i]))[:limit])
+            for pair in pairs:
+                prior = first + pair // num_classes
+                box = decode_box(code, own[prior], codes[b, prior].float(), image_sizes[b])
+                if min_size >= 0 and not bool((box[2:] - box[:2] > min_size).all()):
+                    continue
+                factor = torch.tensor(1.0) if quality is None else quality[b, prior].float().sigmoid()
+                found.append((box, score[pair] * factor, pair % num_classes, level))
+            first += length
+        if not found:
+            continue
+        groups = torch.tensor([{"class": f[2], "level": f[3], "all": 0}[rivals] for f in found])
+        all_boxes, all_scores = torch.stack([f[0] for f in found]), torch.stack([f[1] for f in found])
+        kept = batched_nms(all_boxes, all_scores, groups, iou_threshold)[:max_output]
+        counts[b] = len(kept)
+        boxes[b, : len(kept)], scores[b, : len(kept)] = all_boxes[kept], all_scores[kept]
+        labels[b, : len(kept)] = torch.tensor([found[i][2] for i in kept.tolist()], dtype=torch.int64)
+    return boxes, scores, labels, counts
+
+
+def decode_box(code: BoxCode, prior: Tensor, said: Tensor, image_size: Tensor) -> Tensor:
+    """The box [4] that numbers describe at a prior [4], in an image of size (H, W)."""
+    low, high = prior[:2], prior[2:]
+    size, center = high - low, (low + high) / 2
+    if code.kind == "delta":
+        means, stds = (prior.new_tensor(code.numbers[start : start + 4]) for start in (0, 4))
+        limit, center_limit = code.numbers[8:]
+        shift, log_ratio = (said * stds + means).split(2)
+        move = size * shift
+        if center_limit >= 0:
+            move, log_ratio = move.clamp(-center_limit, center_limit), log_ratio.clamp(max=limit)
+        else:
+            log_ratio = log_ratio.clamp(-limit, limit)
+        half = size * log_ratio.exp() * 0.5
+        box = torch.cat((center + move - half, center + move + half))
+    elif code.kind == "cell":
+        center, half = said[:2] * size + low, said[2:].exp() * size / 2
+        box = torch.cat((center - half, center + half))
+    else:
+        if code.kind == "distribution":
+            bins = said.view(4, -1)
+            said = (bins.softmax(1) * torch.arange(bins.shape[1])).sum(1)
+        distances = said * (torch.cat((size, size)) * code.numbers[0] if code.numbers[0] > 0 else 1.0)
+        box = torch.cat((center - distances[:2], center + distances[2:]))
+    return torch.minimum(box.clamp(min=0), image_size.flip(0).repeat(2)) if code.clips else box

@@ -42,6 +42,15 @@ def attention_arguments() -> tuple[Any, ...]:
     return value, [6, 4, 3, 2], locations, torch.rand(2, 5, 2, 2, 3, generator=generator).requires_grad_()
 
 
+def dense_arguments() -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(9)
+    logits, codes = (torch.randn(2, 18, size, generator=generator) for size in (2, 4))
+    priors, sizes = BOXES[:6].view(2, 3, 4), torch.tensor([[50.0, 60.0], [40.0, 40.0]])
+    numbers = [0.0] * 4 + [1.0] * 4 + [4.0, -1.0]
+    levels = ([2, 2, 1, 2], [3, 3], [8.0, 8.0, 16.0, 16.0])
+    return logits, codes, logits[..., 0], priors, sizes, *levels, 0, numbers, True, 5, 0.1, 0.0, 0, 0.5, 7
+
+
 CASES: dict[str, tuple[Any, ...]] = {
     "nms": (BOXES, SCORES, 0.5),
     "batched_nms": (BOXES, SCORES, GROUPS, 0.5),
@@ -62,6 +71,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "grid_anchors": (BOXES[:6].view(2, 3, 4), [2, 3, 1, 1], [4.0, 4.0, 8.0, 8.0]),
     "crop_masks": mask_arguments(),
     "assign_max_iou": (BOXES, BOXES[None, :4], SCORES[None, :4] > 0.2, None, None, 0.5, 0.0, 0.4, 0.0, True, True),
+    "dense_postprocess": dense_arguments(),
     "deform_conv2d": deform_arguments(False),
     "deform_conv2d_backward": (
         torch.randn(2, 6, 5, 6, generator=torch.Generator().manual_seed(8)),
@@ -109,6 +119,17 @@ def detector_like(boxes: Tensor, scores: Tensor, groups: Tensor, base: Tensor, f
     pooled = pooled + ops.ms_deform_attn(value, [(11, 10)], locations, locations[..., 0]).mean()
     anchors = ops.grid_anchors(base, [feature.shape[2:] for feature in features], [(4, 4), (8, 8), (16, 16)])
     slots = torch.full((6,), -1, dtype=torch.int64)
+    found = ops.dense_postprocess(
+        pooled.detach()[None, :2, 0, 0, :2],
+        pooled.detach()[None, :2, 0, 0, :1].expand(-1, -1, 4),
+        boxes[:2],
+        boxes.new_full((1, 2), 50.0),
+        ops.Levels([(1, 2)], [1]),
+        ops.delta_code(),
+        iou_threshold=0.5,
+        max_output=4,
+    )
+    pooled = pooled + found.boxes.mean()
     bits, starts, windows = torch.ones(4, dtype=torch.uint8), slots[:0], torch.zeros(0, 4, dtype=torch.int32)
     crops = ops.crop_masks(bits, starts, windows, slots, chosen, 2, (50, 50))
     # Summed in double: a compiler adds in another order, which in float would hide or feign differences of the ops.

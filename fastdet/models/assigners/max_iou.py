@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastdet import ops
 from fastdet.models import geometry
 from fastdet.models.assigners.assignment import BACKGROUND, IGNORE, Assignment
 from fastdet.registry import ASSIGNERS
@@ -25,6 +26,7 @@ class MaxIoUAssigner:
     An image without objects makes every candidate background.
 
     A candidate may have approximations, boxes that stand for it: then its IoU with an object is that of the best one.
+    A box with a NaN coordinate overlaps nothing.
 
     Source: Ren et al., Faster R-CNN, section 3.1.2; step 4 as in MMDetection; approximations: Wang et al., Region
     Proposal by Guided Anchoring, section 3.5.
@@ -84,12 +86,38 @@ class MaxIoUAssigner:
             approximations: [P, A, 4] of the candidates, shared by the images; None: the boxes themselves.
         """
         boxes = boxes.float()
+        out = geometry.blocked(boxes, targets, self.ignore_iof_thr, of_candidates=self.ignore_wrt_candidates)
+        (low, high), positive, least = self.neg_iou_range, self.pos_iou_thr, self.min_pos_iou
+        if approximations is None and not any(isinstance(v, Tensor) for v in (high, positive, least)):
+            index, best = ops.assign_max_iou(
+                boxes,
+                targets.boxes,
+                targets.valid,
+                positive=float(positive),
+                negative=(low, float(high)),
+                min_positive=float(least),
+                match_low_quality=self.match_low_quality,
+                all_ties=self.gt_max_assign_all,
+                candidates=candidates,
+                blocked=out,
+            )
+            return Assignment(index, best)
+        return self._by_pairs(boxes, targets, candidates, approximations, out)
+
+    def _by_pairs(
+        self,
+        boxes: Tensor,
+        targets: Targets,
+        candidates: Tensor | None,
+        approximations: Tensor | None,
+        out: Tensor | None,
+    ) -> Assignment:
+        """The same from the IoUs of all pairs, for what the op has no argument for; `out` [B, P]: the ignored ones."""
         if candidates is not None:
             boxes = torch.where(candidates[..., None], boxes, 0.0)  # an empty box overlaps with nothing
         objects = torch.where(targets.valid[..., None], targets.boxes, 0.0)
         batch, num_slots = objects.shape[:2]
         shape = (batch, boxes.shape[-2])
-        out = geometry.blocked(boxes, targets, self.ignore_iof_thr, of_candidates=self.ignore_wrt_candidates)
         best = boxes.new_full(shape, -1.0)
         best_index = torch.zeros(shape, dtype=torch.int64, device=boxes.device)
         forced = torch.full(shape, BACKGROUND, dtype=torch.int64, device=boxes.device)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from fastdet.models.coders import DeltaXYWHBBoxCoder
 from fastdet.models.heads.tower import Scale
 from fastdet.models.layers import ActFactory, ConvFactory, ConvModule, NormFactory, init_normal, prior_bias
 from fastdet.models.layers.deform_conv import modulated_deformable_conv
+from fastdet.ops import deform_conv2d
 from fastdet.registry import HEADS
 from fastdet.structures import DenseOutput
 
@@ -130,7 +130,8 @@ class TOODHead(nn.Module):
         said = self.tood_reg(self.reg_decomp(features, mean))
         boxes = self._boxes(said, scale)
         offset = self.reg_offset_module(features).float()
-        moved = deform_conv2d(boxes, offset, boxes.new_ones(4, 1, 1, 1))
+        with torch.autocast(boxes.device.type, enabled=False):  # coordinates keep their digits
+            moved = deform_conv2d(boxes, offset, boxes.new_ones(4, 1, 1, 1))
         # sides from different cells may have changed places
         turned = (moved[:, :2] > moved[:, 2:]).any(1, keepdim=True)
         return logits, torch.where(turned, boxes, moved) * stride

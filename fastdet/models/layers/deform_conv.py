@@ -8,10 +8,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from fastdet.models.layers.conv_module import ConvFactory
 from fastdet.models.layers.init import keep_init
+from fastdet.ops import deform_conv2d
 from fastdet.registry import LAYERS
 
 

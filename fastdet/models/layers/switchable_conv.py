@@ -8,11 +8,11 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from fastdet.models.layers.conv_module import ConvFactory
 from fastdet.models.layers.init import keep_init
 from fastdet.models.layers.standardised_conv import ConvAWS2d
+from fastdet.ops import deform_conv2d
 from fastdet.registry import LAYERS
 
 SPREAD = 3  # the large dilation over the small one
@@ -88,7 +88,8 @@ class SwitchableConv2d(ConvAWS2d):
         dilation = tuple(size * spread for size in self.dilation)
         if offset is None:
             return F.conv2d(x, weight, None, self.stride, padding, dilation, self.groups)
-        return deform_conv2d(x, offset, weight, None, self.stride, padding, dilation)
+        steps, margins, gaps = ((int(pair[0]), int(pair[1])) for pair in (self.stride, padding, dilation))
+        return deform_conv2d(x, offset, weight, None, steps, margins, gaps)
 
 
 def _zero_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:

@@ -1,5 +1,7 @@
 """Assignment by IoU: hand-computed cases, and random batches against a plain loop over one image at a time."""
 
+from copy import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -158,6 +160,9 @@ def test_batches_equal_images_one_by_one(
     boxes = draw(3, 20)
     targets = Targets(draw(3, 6), torch.zeros(3, 6, dtype=torch.int64), counts, draw(3, 2), ignore_counts)
     found = assigner(boxes, targets).gt_index
+    changing = copy(assigner)
+    changing.pos_iou_thr = torch.tensor(assigner.pos_iou_thr)  # thresholds that are tensors take the pairs' matrix
+    assert torch.equal(changing(boxes, targets).gt_index, found)
     for b in range(3):
         objects, ignored = targets.boxes[b, : counts[b]], targets.ignore_boxes[b, : ignore_counts[b]]
         expected = assign_one_image(assigner, boxes[b], objects, ignored)
