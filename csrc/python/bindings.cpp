@@ -15,19 +15,11 @@
 #include "../kernels/nms.h"
 #include "../kernels/roi_align.h"
 #include "arrays.h"
+#include "bindings.h"
 #include "fastdet_build_info.h"
 
 namespace fastdet {
 namespace {
-
-using OptionalObject = std::optional<py::object>;
-
-// The kernels run on the calling thread, without the interpreter lock.
-template <typename Function>
-void without_lock(const Function& function) {
-  const py::gil_scoped_release release;
-  function();
-}
 
 struct NmsArrays {
   PlainArray<float> boxes;
@@ -332,5 +324,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("assign_max_iou", &fastdet::assign_max_iou, "boxes"_a, "objects"_a, "valid"_a, py::kw_only(), "positive"_a,
         "negative"_a, "min_positive"_a = 0.0, "match_low_quality"_a = true, "all_ties"_a = true,
         "candidates"_a = py::none(), "blocked"_a = py::none());
+  fastdet::bind_losses(m);
   m.def("build_info", &fastdet::build_info, "What the native modules were built with, and which CPU kernels run.");
 }
