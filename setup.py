@@ -96,7 +96,11 @@ def sources(folder: str, pattern: str) -> list[str]:
 KERNELS = [*sources("kernels", "*.cpp"), *sources("kernels/simd", "*.cpp")]
 BINDINGS = [path for path in sources("torch", "*.cpp") if not path.endswith("_cuda.cpp")]
 CUDA_SOURCES = [*sources("kernels", "*.cu"), *sources("torch", "*_cuda.cpp")]
-HEADERS = [*sources("kernels", "*.h"), *sources("kernels", "*.inl"), *sources("torch", "*.h")]
+HEADERS = [
+    path
+    for folder, pattern in (("kernels", "*.h"), ("kernels", "*.inl"), ("torch", "*.h"), ("python", "*.h"))
+    for path in sources(folder, pattern)
+]
 
 
 def extensions() -> list[Extension]:

@@ -3,8 +3,10 @@
 
 #include <type_traits>
 
+#include "box_iou.h"
 #include "deform_taps.h"
 #include "half.h"
+#include "soft_nms.h"
 
 namespace fastdet {
 
@@ -61,6 +63,18 @@ struct NmsSegment {
   float* area;
   int64_t* place;  // 0 .. size - 1 on entry: boxes are moved when many around them are suppressed
   int32_t* dead;   // all zero on entry, padded as well
+  int64_t size;
+};
+
+// Boxes of one group in index order, padded like those above with scores of minus infinity.
+struct SoftNmsSegment {
+  float* x1;
+  float* y1;
+  float* x2;
+  float* y2;
+  float* area;
+  float* score;
+  int64_t* place;  // what is written for a chosen box
   int64_t size;
 };
 
@@ -165,6 +179,31 @@ struct AssignObject {
 template <typename T>
 using FindAbove = int64_t (*)(const T* values, int64_t size, float bound, int64_t room, uint32_t* found,
                               int64_t* scanned);
+// Blocks of logits of being wrong and of factors; `count` is a multiple of every vector's lanes.
+template <typename A>
+struct FocalLoops {
+  // out = factor * loss; returns the sum.
+  A (*values)(const A* logits, const A* factors, int64_t count, A gamma, A* out);
+  // out = factor * slope of the loss in the logit of being wrong.
+  void (*slopes)(const A* logits, const A* factors, int64_t count, A gamma, A* out);
+};
+
+// Blocks of boxes, one array of `block` values per coordinate, one after the other; `count` is a multiple of the lanes.
+constexpr int64_t kBoxBlock = 128;
+
+template <typename A>
+struct BoxIouLoops {
+  // out[i] = the overlap of one box [4] with box i.
+  void (*row)(Overlap kind, const A* box, const A* boxes, int64_t count, A eps, A* out);
+  void (*pairs)(Overlap kind, const A* first, const A* second, int64_t count, A eps, A* out);
+  void (*pair_slopes)(Overlap kind, const A* first, const A* second, const A* grad, int64_t count, A eps,
+                      A* first_slopes, A* second_slopes);
+};
+
+template <typename T>
+struct WidenLoop {
+  void (*widen)(const T* from, int64_t count, accumulator_t<T>* to);
+};
 
 // A value of each type whose sums are float or double.
 template <template <typename> class Loops>
@@ -214,6 +253,17 @@ struct CpuKernels {
   FindAbove<float> find_above;
   FindAbove<Half> find_above_half;
   FindAbove<BFloat16> find_above_bfloat16;
+  ByAccumulator<FocalLoops> focal_loss;
+  ByFeature<WidenLoop> widen;
+  ByAccumulator<BoxIouLoops> box_iou;
+  // Soft-NMS of one group: writes the places and final scores of the chosen boxes, returns how many.
+  int64_t (*soft_nms_segment)(const SoftNmsSegment& segment, const SoftNmsRule& rule, int64_t max_output, int64_t* kept,
+                              float* kept_scores);
+  // Boxes in score order; `dead` holds -1 on entry and then each box's owner.
+  void (*nms_match)(const NmsSegment& segment, float threshold);
+  // out[i] = whether a blend of two rows, which hold whole vectors, reaches the threshold.
+  void (*paste_row)(const float* upper, const float* lower, float upper_weight, float lower_weight, float threshold,
+                    int64_t count, uint8_t* out);
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

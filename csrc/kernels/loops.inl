@@ -1,17 +1,24 @@
 // The inner loops themselves; each file of simd/ includes this once with FASTDET_ISA set. No standard container or
 // algorithm is used here: their instances would be shared between the instruction sets.
 
-// simd.h comes first: its vector forms of `smaller` and `larger` must be known where boxes.h calls them.
+// These come first: the vector forms of `smaller`, `larger` and `arctangent` must be known where boxes.h and box_iou.h
+// call them.
 #include "simd.h"
+#include "vector_math.h"
 
 #include "boxes.h"
 #include "cpu_kernels.h"
+#include "sigmoid_focal_loss.h"
 
 #include "assign_max_iou.inl"
+#include "box_iou.inl"
 #include "deform_conv2d.inl"
 #include "dense_postprocess.inl"
 #include "gemm.inl"
 #include "ms_deform_attn.inl"
+#include "paste_masks.inl"
+#include "sigmoid_focal_loss.inl"
+#include "soft_nms.inl"
 
 namespace fastdet {
 inline namespace FASTDET_ISA {
@@ -219,7 +226,14 @@ inline CpuKernels kernels_of_this_set(const char* name) {
           {{&locate_samples<float>, &sample_slopes<float>}, {&locate_samples<double>, &sample_slopes<double>}},
           &find_above<float>,
           &find_above<Half>,
-          &find_above<BFloat16>};
+          &find_above<BFloat16>,
+          {{&focal_values<float>, &focal_slopes<float>}, {&focal_values<double>, &focal_slopes<double>}},
+          {{&widen_row<float>}, {&widen_row<Half>}, {&widen_row<BFloat16>}, {&widen_row<double>}},
+          {{&overlap_row<float>, &overlap_pairs<float>, &overlap_slopes<float>},
+           {&overlap_row<double>, &overlap_pairs<double>, &overlap_slopes<double>}},
+          &soft_nms_segment,
+          &nms_match,
+          &paste_row};
 }
 
 }  // namespace FASTDET_ISA

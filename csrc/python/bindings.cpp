@@ -16,19 +16,11 @@
 #include "../kernels/nms.h"
 #include "../kernels/roi_align.h"
 #include "arrays.h"
+#include "bindings.h"
 #include "fastdet_build_info.h"
 
 namespace fastdet {
 namespace {
-
-using OptionalObject = std::optional<py::object>;
-
-// The kernels run on the calling thread, without the interpreter lock.
-template <typename Function>
-void without_lock(const Function& function) {
-  const py::gil_scoped_release release;
-  function();
-}
 
 struct NmsArrays {
   PlainArray<float> boxes;
@@ -377,5 +369,6 @@ PYBIND11_MODULE(_C, m) {
         "candidates"_a = py::none(), "blocked"_a = py::none());
   m.def("ms_deform_attn", &fastdet::ms_deform_attn, "value"_a, "spatial_shapes"_a, "sampling_locations"_a,
         "attention_weights"_a);
+  fastdet::bind_losses(m);
   m.def("build_info", &fastdet::build_info, "What the native modules were built with, and which CPU kernels run.");
 }

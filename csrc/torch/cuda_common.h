@@ -22,4 +22,11 @@ inline void check_cuda(const char* what, int error) {
   check(error == cudaSuccess, what, ": ", cudaGetErrorString(static_cast<cudaError_t>(error)));
 }
 
+// Kernels read a box as one 16-byte value; a view into the middle of a buffer may start anywhere.
+inline Tensor aligned(const Tensor& boxes) {
+  const Tensor contiguous = torch::stable::contiguous(boxes);
+  const bool fits = reinterpret_cast<uintptr_t>(contiguous.const_data_ptr()) % 16 == 0;
+  return fits ? contiguous : torch::stable::clone(contiguous);
+}
+
 }  // namespace fastdet

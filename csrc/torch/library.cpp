@@ -37,6 +37,24 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
       "SymInt[] level_sizes, SymInt[] cell_priors, float[] strides, int code, float[] code_numbers, bool clips, "
       "int limit, float score_threshold, float min_size, int rivals, float iou_threshold, SymInt max_output) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "sigmoid_focal_loss(Tensor logits, Tensor labels, Tensor? weight, float positive, float negative, float gamma, "
+      "bool reduce) -> Tensor");
+  m.def(
+      "sigmoid_focal_loss_backward(Tensor grad, Tensor logits, Tensor labels, Tensor? weight, float positive, "
+      "float negative, float gamma) -> Tensor");
+  m.def("box_iou(Tensor first, Tensor second, int kind, float eps) -> Tensor");
+  m.def("paired_box_iou(Tensor first, Tensor second, int kind, float eps) -> Tensor");
+  m.def(
+      "paired_box_iou_backward(Tensor grad, Tensor first, Tensor second, int kind, float eps) -> (Tensor, Tensor)");
+  m.def(
+      "soft_nms(Tensor boxes, Tensor scores, Tensor? groups, int method, float iou_threshold, float sigma, "
+      "float min_score) -> (Tensor, Tensor)");
+  m.def(
+      "soft_nms_padded(Tensor boxes, Tensor scores, Tensor? groups, Tensor? valid, int method, float iou_threshold, "
+      "float sigma, float min_score, SymInt max_output) -> (Tensor, Tensor, Tensor)");
+  m.def("nms_match(Tensor boxes, float iou_threshold) -> Tensor");
+  m.def("paste_masks(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold) -> Tensor");
 }
 
 static PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_ops", "Registers torch.ops.fastdet for the CPU.", -1,

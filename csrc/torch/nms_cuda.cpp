@@ -5,13 +5,6 @@
 namespace fastdet {
 namespace {
 
-// The kernel reads a box as one 16-byte value; a view into the middle of a buffer may start anywhere.
-Tensor aligned(const Tensor& boxes) {
-  const Tensor contiguous = torch::stable::contiguous(boxes);
-  const bool fits = reinterpret_cast<uintptr_t>(contiguous.const_data_ptr()) % 16 == 0;
-  return fits ? contiguous : torch::stable::clone(contiguous);
-}
-
 std::tuple<Tensor, Tensor> run(const NmsInput& input, int64_t max_output, const Tensor& boxes) {
   check(input.size < (int64_t{1} << 31) && input.batch < (int64_t{1} << 31),
         "`boxes` must hold less than 2^31 images of less than 2^31 boxes, got ", shape_of(boxes));

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from fastdet import ops
 from fastdet.structures import Targets
 
 PAIRS_AT_ONCE = 1 << 26
@@ -39,23 +40,13 @@ def intersections(first: Tensor, second: Tensor) -> Tensor:
 
 
 def overlaps(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of boxes [B, m, 4] and [P, 4] or [B, P, 4]: [B, m, P]. The union is at least 1e-6."""
-    shared = intersections(first, second)
-    union = areas(first)[..., None] + areas(second).unsqueeze(-2) - shared
-    return shared / union.clamp(min=1e-6)
+    """IoU of boxes [B, m, 4] and [P, 4] or [B, P, 4]: [B, m, P], without a gradient. The union is at least 1e-6."""
+    return ops.box_iou(first, second)
 
 
 def paired_overlaps(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     """IoU of each box with its partner, [..., 4] and [..., 4]: [...]. The union is at least `eps`."""
-    shared = paired_intersections(first, second)
-    return shared / (areas(first) + areas(second) - shared).clamp(min=eps)
-
-
-def paired_intersections(first: Tensor, second: Tensor) -> Tensor:
-    """Area that each box shares with its partner, [..., 4] and [..., 4]: [...]."""
-    sides = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
-    width, height = sides.clamp(min=0).unbind(-1)
-    return width * height
+    return ops.paired_box_iou(first, second, eps=eps)
 
 
 def blocked(boxes: Tensor, targets: Targets, threshold: float, *, of_candidates: bool = True) -> Tensor | None:

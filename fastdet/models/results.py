@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fastdet.models.postprocess.masks import paste_masks
+from fastdet import ops
 from fastdet.structures import Detections, ImageMeta, Instances
 
 
@@ -33,6 +33,6 @@ def to_instances(detections: Detections, metas: Sequence[ImageMeta], mask_thresh
         file_boxes = boxes[index, :count].float() / torch.tensor(meta.scale * 2)
         pasted = None
         if masks is not None:
-            pasted = paste_masks(masks[index, :count], file_boxes, meta.file_size, mask_threshold)
+            pasted = ops.paste_masks(masks[index, :count], file_boxes, meta.file_size, mask_threshold)
         results.append(Instances(file_boxes, scores[index, :count].float(), labels[index, :count], pasted))
     return results

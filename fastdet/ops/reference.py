@@ -13,6 +13,12 @@ from torch import Tensor
 
 from fastdet.ops.box_codes import BoxCode
 from fastdet.ops.dense_postprocess import Levels
+from fastdet.ops.reference_losses import box_iou as box_iou
+from fastdet.ops.reference_losses import paired_box_iou as paired_box_iou
+from fastdet.ops.reference_losses import sigmoid_focal_loss as sigmoid_focal_loss
+from fastdet.ops.reference_masks import paste_masks as paste_masks
+from fastdet.ops.reference_suppression import nms_match as nms_match
+from fastdet.ops.reference_suppression import soft_nms as soft_nms
 
 
 def overlaps(boxes: Tensor, iou_threshold: float) -> Tensor:

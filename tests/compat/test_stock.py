@@ -21,10 +21,10 @@ BROKEN = {
 # Other families' parts in the folders that fastdet covers.
 OTHERS = {
     "2.28.2": {
-        "faster_rcnn/faster_rcnn_r50_fpn_soft_nms_1x_coco.py", "retinanet/ascend_retinanet_r18_fpn_1x8_1x_coco.py",
+        "retinanet/ascend_retinanet_r18_fpn_1x8_1x_coco.py",
     },
     "3.3.0": {
-        "faster_rcnn/faster-rcnn_r50_fpn_soft-nms_1x_coco.py", "faster_rcnn/faster-rcnn_r50_fpn_fcos-rpn_1x_coco.py",
+        "faster_rcnn/faster-rcnn_r50_fpn_fcos-rpn_1x_coco.py",
     },
 }  # fmt: skip
 

@@ -104,6 +104,31 @@ def test_ms_deform_attn_equals_the_torch_op(dtype: torch.dtype) -> None:
     assert np.array_equal(actual, expected.numpy())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_sigmoid_focal_loss_equals_the_torch_op(dtype: torch.dtype) -> None:
+    logits = torch.randn(7, 5, generator=torch.Generator().manual_seed(6)).to(dtype)
+    labels = torch.tensor([0, 4, 5, -1, 2, 1, 3])
+    for weight in (None, SCORES[:7], SCORES[:35].view(7, 5)):
+        for alpha in (0.3, None):
+            expected = ops.sigmoid_focal_loss(logits, labels, weight=weight, alpha=alpha, gamma=1.5)
+            given = None if weight is None else weight.numpy()
+            actual = _C.sigmoid_focal_loss(logits.numpy(), labels.numpy(), weight=given, alpha=alpha, gamma=1.5)
+            assert np.array_equal(actual, expected.numpy())
+            assert actual.dtype == expected.numpy().dtype
+
+
+def test_overlaps_equal_the_torch_ops() -> None:
+    first, second = BOXES[:40], BOXES[40:80]
+    for kind in ("iou", "giou", "iof"):
+        expected = ops.box_iou(first, second[:9], kind=kind)
+        assert np.array_equal(_C.box_iou(first.numpy(), second[:9].numpy(), kind=kind), expected.numpy())
+    for pair_kind in ("iou", "giou", "diou", "ciou"):
+        expected = ops.paired_box_iou(first, second, kind=pair_kind)
+        assert np.array_equal(_C.paired_box_iou(first.numpy(), second.numpy(), kind=pair_kind), expected.numpy())
+    with pytest.raises(ValueError, match="`kind` must be 'iou', 'giou' or 'iof', got 'ciou'"):
+        _C.box_iou(first.numpy(), second.numpy(), kind="ciou")
+
+
 def test_dlpack_arrays_and_lists_are_taken_as_they_are() -> None:
     expected = _C.nms(BOXES.numpy(), SCORES.numpy(), 0.4).tolist()
     assert _C.nms(BOXES, SCORES, 0.4).tolist() == expected  # torch tensors speak DLPack

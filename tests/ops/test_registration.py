@@ -88,6 +88,19 @@ CASES: dict[str, tuple[Any, ...]] = {
     ),
 }
 
+LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(9))
+FOCAL_LABELS = torch.tensor([0, 1, 5, 4, -1, 2])
+CASES["sigmoid_focal_loss"] = (LOGITS.clone().requires_grad_(), FOCAL_LABELS, SCORES[:6], 0.25, 0.75, 2.0, False)
+PAIR = (BOXES[:9].clone().requires_grad_(), (BOXES[:9] + 7).requires_grad_())
+CASES["box_iou"] = (BOXES.view(2, 25, 4), BOXES[None, :7], 1, 1e-6)
+CASES["paired_box_iou"] = (*PAIR, 3, 1e-6)
+CASES["paired_box_iou_backward"] = (SCORES[:9], PAIR[0].detach(), PAIR[1].detach(), 2, 1e-6)
+CASES["soft_nms"] = (BOXES, SCORES, GROUPS, 1, 0.3, 0.5, 0.01)
+CASES["soft_nms_padded"] = (BOXES[None], SCORES[None], None, SCORES[None] > 0.2, 2, 0.3, 0.5, 0.01, 7)
+CASES["paste_masks"] = (SCORES[:32].view(2, 4, 4), BOXES[:2], 20, 30, 0.5)
+CASES["nms_match"] = (BOXES, 0.3)
+CASES["sigmoid_focal_loss_backward"] = (torch.tensor(2.0), LOGITS, FOCAL_LABELS, None, 0.25, 0.75, 1.5)
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_opcheck(name: str) -> None:
@@ -118,6 +131,16 @@ def detector_like(boxes: Tensor, scores: Tensor, groups: Tensor, base: Tensor, f
     locations = boxes[:20].view(1, 5, 2, 1, 2, 4)[..., :2].expand(2, -1, -1, -1, -1, -1).sigmoid()
     pooled = pooled + ops.ms_deform_attn(value, [(11, 10)], locations, locations[..., 0]).mean()
     anchors = ops.grid_anchors(base, [feature.shape[2:] for feature in features], [(4, 4), (8, 8), (16, 16)])
+    focal = ops.sigmoid_focal_loss(features[0].mean((2, 3)), torch.tensor([1, 4]), reduction="sum")
+    pooled = pooled + focal + ops.sigmoid_focal_loss(features[1][0, :, :5, 0], torch.tensor([1, 0, 2, 5])).mean()
+    moved = chosen + features[0][0, 0, :6, :4]
+    for kind in ("iou", "giou", "diou", "ciou"):
+        pooled = pooled + ops.paired_box_iou(moved, chosen, kind=kind).mean()
+    pooled = pooled + ops.box_iou(chosen, boxes).mean()
+    pasted = ops.paste_masks(features[0][0, :, :5, :5].detach(), boxes[:4], (20, 30), 0.2)
+    pooled = pooled + pasted.float().mean()
+    _, soft, _ = ops.soft_nms_padded(boxes[None], scores[None], groups[None], 0.3, 6, method="gaussian")
+    pooled = pooled + soft.mean() + ops.nms_match(boxes, scores, 0.5).float().mean()
     slots = torch.full((6,), -1, dtype=torch.int64)
     found = ops.dense_postprocess(
         pooled.detach()[None, :2, 0, 0, :2],
@@ -153,7 +176,9 @@ def test_compiles_as_one_graph_with_gradients(backend: str) -> None:
 
 def test_results_of_unknown_size_compile_as_one_graph() -> None:
     def kept_scores(boxes: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
-        return scores[ops.nms(boxes, scores, 0.5)].sum() + scores[ops.batched_nms(boxes, scores, groups, 0.5)].sum()
+        _, soft = ops.soft_nms(boxes, scores, 0.5, groups=groups)
+        kept = scores[ops.nms(boxes, scores, 0.5)].sum() + scores[ops.batched_nms(boxes, scores, groups, 0.5)].sum()
+        return kept + soft.sum()
 
     compiled = torch.compile(kept_scores, fullgraph=True, backend="aot_eager")
     for count in (50, 30):

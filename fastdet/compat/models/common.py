@@ -113,6 +113,9 @@ def _normal(predictor: str) -> tuple[dict[str, Any], ...]:
     return ({"type": "Normal", "layer": "Conv2d", "std": 0.01, "override": override},)
 
 
+SOFT_NMS_THRESHOLD = 0.3  # mmcv.ops.soft_nms's own
+SOFT_NMS: dict[str, Any] = {"sigma": 0.5, "min_score": 1e-3, "method": "linear"}
+
 INITIALISATIONS: dict[str, tuple[Any, ...]] = {
     "ResNet": (
         {"type": "Kaiming", "layer": "Conv2d"},
@@ -139,6 +142,16 @@ INITIALISATIONS: dict[str, tuple[Any, ...]] = {
         },
     ),
 }
+
+
+def suppression(nms: Section) -> dict[str, Any]:
+    """The arguments of a post-processing that the section of NMS describes: `iou_threshold`, and `soft_nms` or not."""
+    nms.only("type", "nms", "soft_nms")
+    if nms.node.get("type", "nms") == "nms":
+        return {"iou_threshold": nms.number("iou_threshold")}
+    nms.only("offset", 0)
+    threshold = nms.number("iou_threshold", SOFT_NMS_THRESHOLD)
+    return {"iou_threshold": threshold, "soft_nms": spec("SoftNMS", options(nms, SOFT_NMS), nms.node)}
 
 
 def options(section: Section, defaults: Mapping[str, Any]) -> dict[str, Any]:

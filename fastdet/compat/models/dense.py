@@ -15,6 +15,7 @@ from fastdet.compat.models.common import (
     options,
     part,
     preprocess,
+    suppression,
 )
 from fastdet.compat.models.necks import translate_neck
 from fastdet.config.schema import Pretrained
@@ -211,12 +212,14 @@ def dense_postprocess(node: Any, name: str, use_sigmoid: bool, *, proposals: boo
     if not proposals:
         values["score_thr"] = section.number("score_thr", 0)
     nms = Section(section.take("nms"), f"{name}.nms")
-    nms.only("type", "nms")
-    values["iou_threshold"] = nms.number("iou_threshold")
     if proposals:
+        nms.only("type", "nms")
         nms.only("class_agnostic", False)
-    elif nms.flag("class_agnostic"):
-        values["class_agnostic"] = True
+        values["iou_threshold"] = nms.number("iou_threshold")
+    else:
+        values |= suppression(nms)
+        if nms.flag("class_agnostic"):
+            values["class_agnostic"] = True
     nms.skip("split_thr")
     nms.finish()
     if not use_sigmoid:

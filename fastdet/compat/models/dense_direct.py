@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastdet.compat.dialect import Section, name_of, spec
+from fastdet.compat.dialect import Section, at, name_of, place_of, spec
 from fastdet.compat.models.common import (
     ASSIGNERS,
     CLASS_LOSSES,
@@ -15,7 +15,7 @@ from fastdet.compat.models.common import (
 )
 from fastdet.compat.models.dense import DEFAULT_CODER, Translated, anchors, dense_postprocess, expect, single_stage
 from fastdet.registry import Spec
-from fastdet.utils.errors import ConfigError
+from fastdet.utils.errors import ConfigError, UnsupportedConfig
 
 FOCAL = {"type": "FocalLoss", "use_sigmoid": True}
 BINARY = {"type": "CrossEntropyLoss", "use_sigmoid": True}
@@ -106,6 +106,10 @@ def _at_anchors(model: Section, name: str) -> Translated:
 def _voting(node: Any, score_voting: bool) -> Spec:
     """The Spec of PAA's `test_cfg`."""
     plain = dense_postprocess(node, "test_cfg", True)
+    if "soft_nms" in plain.args:
+        raise UnsupportedConfig(
+            f"PAAHead with soft_nms is not supported{at(place_of(node, 'nms'))}\n  write type='nms'"
+        )
     kept = {key: plain.args[key] for key in ("max_per_img", "nms_pre", "score_thr", "iou_threshold")}
     return spec("VotingPostprocess", kept | ({} if score_voting else {"score_voting": False}), node)
 

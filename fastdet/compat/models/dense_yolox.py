@@ -3,7 +3,15 @@
 from typing import Any
 
 from fastdet.compat.dialect import Section, spec, spec_of, without
-from fastdet.compat.models.common import ASSIGNERS, CLASS_LOSSES, initial_weights, layer_factories, options, part
+from fastdet.compat.models.common import (
+    ASSIGNERS,
+    CLASS_LOSSES,
+    initial_weights,
+    layer_factories,
+    options,
+    part,
+    suppression,
+)
 from fastdet.compat.models.dense import Translated, expect, single_stage
 from fastdet.compat.models.dense_direct import binary_loss, points
 from fastdet.registry import Spec
@@ -86,8 +94,7 @@ def _postprocess(node: Any) -> Spec:
     section = Section(node, "test_cfg")
     values: dict[str, Any] = {"score_thr": section.number("score_thr", 0.0)}
     nms = Section(section.take("nms"), "test_cfg.nms")
-    nms.only("type", "nms")
-    values["iou_threshold"] = nms.number("iou_threshold")
+    values |= suppression(nms)
     if nms.flag("class_agnostic"):
         values["class_agnostic"] = True
     nms.skip("split_thr")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastdet.compat.dialect import Section, at, spec
-from fastdet.compat.models.common import ASSIGNERS, CLASS_LOSSES, SAMPLERS, part
+from fastdet.compat.models.common import ASSIGNERS, CLASS_LOSSES, SAMPLERS, part, suppression
 from fastdet.registry import Spec
 from fastdet.utils.errors import ConfigError
 
@@ -83,14 +83,13 @@ def testing(node: Any, criterion: Spec) -> dict[str, Any]:
         raise ConfigError("the model needs test_cfg.rcnn: it says how predictions become detections")
     section = Section(node, "test_cfg.rcnn")
     nms = Section(section.take("nms"), "test_cfg.rcnn.nms")
-    nms.only("type", "nms")
-    nms.only("class_agnostic", False)
-    nms.skip("split_thr")
     values = {
         "score_thr": section.number("score_thr"),
-        "iou_threshold": nms.number("iou_threshold"),
+        **suppression(nms),
         "max_per_img": section.whole("max_per_img"),
     }
+    nms.only("class_agnostic", False)
+    nms.skip("split_thr")
     missing = [name for name, value in values.items() if value is None]
     if missing:
         raise ConfigError(f"test_cfg.rcnn needs {' and '.join(missing)}{at(section.place())}")

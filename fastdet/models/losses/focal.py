@@ -3,13 +3,12 @@
 Letters: C classes.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fastdet.models.losses.reduction import Reduction, reduce_loss
+from fastdet import ops
+from fastdet.models.losses.reduction import Reduction, reduce_sum
 from fastdet.registry import LOSSES
 
 
@@ -46,11 +45,8 @@ class FocalLoss:
         self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, avg_factor: Tensor | float | None = None
     ) -> Tensor:
         """The loss of logits [..., C] for labels [...], C for background, weighted by [...]."""
-        target = labels[..., None] == torch.arange(logits.shape[-1], device=logits.device)  # [..., C]
-        probability = logits.sigmoid()
-        wrong = torch.where(target, 1 - probability, probability)
-        balance = torch.where(target, self.alpha, 1 - self.alpha)
-        entropy = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-        loss = entropy * (balance * wrong.pow(self.gamma))
-        weight = None if weight is None else weight[..., None]
-        return self.loss_weight * reduce_loss(loss, weight=weight, reduction=self.reduction, avg_factor=avg_factor)
+        kind: Literal["none", "sum"] = "none" if self.reduction == "none" else "sum"
+        loss = ops.sigmoid_focal_loss(logits, labels, weight=weight, alpha=self.alpha, gamma=self.gamma, reduction=kind)
+        if kind == "sum":
+            loss = reduce_sum(loss, logits.numel(), reduction=self.reduction, avg_factor=avg_factor)
+        return self.loss_weight * loss

@@ -3,13 +3,13 @@
 They take boxes in pixels (or any one unit), so they serve dense heads and RoI heads with decoded boxes alike.
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from fastdet import ops
 from fastdet.models import geometry
 from fastdet.models.losses.reduction import Reduction, reduce_loss
 from fastdet.registry import LOSSES
@@ -70,7 +70,7 @@ def iou_loss(
     scale = scales["linear" if linear else mode]
 
     def loss(boxes: Tensor, objects: Tensor) -> Tensor:
-        return scale(geometry.paired_overlaps(boxes, objects).clamp(min=eps))
+        return scale(ops.paired_box_iou(boxes, objects).clamp(min=eps))
 
     return OverlapLoss(loss, reduction=reduction, loss_weight=loss_weight)
 
@@ -83,11 +83,7 @@ def giou_loss(eps: float = 1e-6, reduction: Reduction = "mean", loss_weight: flo
     """
 
     def loss(boxes: Tensor, objects: Tensor) -> Tensor:
-        shared = geometry.paired_intersections(boxes, objects)
-        union = (geometry.areas(boxes) + geometry.areas(objects) - shared).clamp(min=eps)
-        width, height = _enclosing_sides(boxes, objects)
-        enclosing = (width * height).clamp(min=eps)
-        return 1 - (shared / union - (enclosing - union) / enclosing)
+        return 1 - ops.paired_box_iou(boxes, objects, kind="giou", eps=eps)
 
     return OverlapLoss(loss, reduction=reduction, loss_weight=loss_weight)
 
@@ -100,7 +96,7 @@ def diou_loss(eps: float = 1e-6, reduction: Reduction = "mean", loss_weight: flo
     """
 
     def loss(boxes: Tensor, objects: Tensor) -> Tensor:
-        return 1 - geometry.paired_overlaps(boxes, objects, eps) + _center_penalty(boxes, objects, eps)
+        return 1 - ops.paired_box_iou(boxes, objects, kind="diou", eps=eps)
 
     return OverlapLoss(loss, reduction=reduction, loss_weight=loss_weight)
 
@@ -113,12 +109,7 @@ def ciou_loss(eps: float = 1e-6, reduction: Reduction = "mean", loss_weight: flo
     """
 
     def loss(boxes: Tensor, objects: Tensor) -> Tensor:
-        iou = geometry.paired_overlaps(boxes, objects, eps)
-        angle, wanted = (torch.atan(w / (h + eps)) for w, h in (_sides(boxes), _sides(objects)))
-        shape = 4 / math.pi**2 * (wanted - angle).square()
-        with torch.no_grad():
-            trade_off = torch.where(iou > 0.5, shape / (1 - iou + shape).clamp(min=eps), 0.0)
-        return 1 - (iou - _center_penalty(boxes, objects, eps) - trade_off * shape).clamp(-1, 1)
+        return 1 - ops.paired_box_iou(boxes, objects, kind="ciou", eps=eps).clamp(-1, 1)
 
     return OverlapLoss(loss, reduction=reduction, loss_weight=loss_weight)
 
@@ -146,17 +137,3 @@ def bounded_iou_loss(
 def _sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Width and height."""
     return boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
-
-
-def _enclosing_sides(boxes: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-    """Width and height of the smallest box around both."""
-    low, high = torch.minimum(boxes[..., :2], objects[..., :2]), torch.maximum(boxes[..., 2:], objects[..., 2:])
-    width, height = (high - low).clamp(min=0).unbind(-1)
-    return width, height
-
-
-def _center_penalty(boxes: Tensor, objects: Tensor, eps: float) -> Tensor:
-    """Squared distance of the centres over the squared diagonal of the enclosing box."""
-    width, height = _enclosing_sides(boxes, objects)
-    distance = (geometry.centers(boxes) - geometry.centers(objects)).square().sum(-1)
-    return distance / (width * width + height * height + eps)

@@ -34,11 +34,26 @@ def reduce_loss(
         loss = torch.where(weight == 0, 0.0, loss * weight)
     if reduction == "none":
         return loss
+    return reduce_sum(loss.sum(), loss.numel(), reduction=reduction, avg_factor=avg_factor)
+
+
+def reduce_sum(
+    total: Tensor, number: int, *, reduction: Reduction = "mean", avg_factor: Tensor | float | None = None
+) -> Tensor:
+    """`reduce_loss` of a weighted loss of which only the sum is known.
+
+    Args:
+        total: the sum of the weighted values.
+        number: how many values there are.
+
+    Raises:
+        ValueError: avg_factor with reduction "sum".
+    """
     if avg_factor is None:
-        return loss.mean() if reduction == "mean" else loss.sum()
+        return total / number if reduction == "mean" else total
     if reduction == "sum":
         raise ValueError("avg_factor can only be used with reduction 'mean' or 'none', not 'sum'")
-    return loss.sum() / (avg_factor + _EPSILON)
+    return total / (avg_factor + _EPSILON)
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:

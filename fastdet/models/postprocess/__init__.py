@@ -4,6 +4,7 @@ from fastdet.models.postprocess.best_class import BestClassPostprocess
 from fastdet.models.postprocess.cells import CellPostprocess
 from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
 from fastdet.models.postprocess.roi import RoIPostprocess
+from fastdet.models.postprocess.suppression import SoftNMS
 from fastdet.models.postprocess.voting import VotingPostprocess
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "DensePostprocess",
     "ProposalPostprocess",
     "RoIPostprocess",
+    "SoftNMS",
     "VotingPostprocess",
 ]

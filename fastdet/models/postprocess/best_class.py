@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastdet.models.assigners import BoxCoder
 from fastdet.models.postprocess.dense import Candidates, suppress
+from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
 
@@ -21,6 +22,7 @@ class BestClassPostprocess:
         score_thr: candidates need this score.
         max_per_img: K; None: as many as there are priors, so that nothing is cut off.
         class_agnostic: NMS over all classes together.
+        soft_nms: takes the place of the NMS.
     """
 
     def __init__(
@@ -30,11 +32,13 @@ class BestClassPostprocess:
         score_thr: float = 0.0,
         max_per_img: int | None = None,
         class_agnostic: bool = False,
+        soft_nms: SoftNMS | None = None,
     ) -> None:
         self.iou_threshold = iou_threshold
         self.score_thr = score_thr
         self.max_per_img = max_per_img
         self.class_agnostic = class_agnostic
+        self.nms: Suppressor = hard_nms if soft_nms is None else soft_nms
 
     @torch.no_grad()
     def __call__(self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor) -> Detections:
@@ -52,4 +56,4 @@ class BestClassPostprocess:
         rows = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
         found = Candidates(rows, boxes, scores, labels, torch.zeros_like(labels), scores >= self.score_thr)
         groups = None if self.class_agnostic else labels
-        return suppress(found, groups, self.iou_threshold, self.max_per_img or scores.shape[1])
+        return suppress(found, groups, self.iou_threshold, self.max_per_img or scores.shape[1], self.nms)

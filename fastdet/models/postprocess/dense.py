@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastdet import ops
 from fastdet.models.assigners import BoxCoder
+from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
 from fastdet.models.readable import is_readable
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
@@ -43,6 +43,7 @@ class DensePostprocess:
         min_bbox_size: boxes need width and height above it; negative: no filter.
         class_agnostic: NMS over all classes together.
         use_sigmoid: scores are sigmoids of the logits; else softmax, with the background last and left out.
+        soft_nms: takes the place of the NMS.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class DensePostprocess:
         min_bbox_size: float = -1,
         class_agnostic: bool = False,
         use_sigmoid: bool = True,
+        soft_nms: SoftNMS | None = None,
     ) -> None:
         self.max_per_img = at_least_one(max_per_img)
         self.iou_threshold = iou_threshold
@@ -65,6 +67,7 @@ class DensePostprocess:
         self.min_bbox_size = min_bbox_size
         self.class_agnostic = class_agnostic
         self.use_sigmoid = use_sigmoid
+        self.nms: Suppressor = hard_nms if soft_nms is None else soft_nms
 
     @torch.no_grad()
     def __call__(
@@ -87,7 +90,7 @@ class DensePostprocess:
             quality = output.quality.float().sigmoid().gather(1, found.priors)
             found = found._replace(scores=found.scores * quality)
         groups = None if self.class_agnostic else found.labels
-        return suppress(found._replace(valid=valid), groups, self.iou_threshold, self.max_per_img)
+        return suppress(found._replace(valid=valid), groups, self.iou_threshold, self.max_per_img, self.nms)
 
 
 @POSTPROCESS.register()
@@ -235,14 +238,16 @@ def large_enough(boxes: Tensor, min_bbox_size: float) -> Tensor:
     return (boxes[..., 2:] - boxes[..., :2] > min_bbox_size).all(-1)
 
 
-def suppress(found: Candidates, groups: Tensor | None, iou_threshold: float, max_output: int) -> Detections:
+def suppress(
+    found: Candidates, groups: Tensor | None, iou_threshold: float, max_output: int, nms: Suppressor = hard_nms
+) -> Detections:
     """NMS within the groups, and zeros in the slots that stay empty."""
-    index, count = ops.nms_padded(found.boxes, found.scores, groups, iou_threshold, max_output, valid=found.valid)
+    index, scores, count = nms(found.boxes, found.scores, groups, iou_threshold, max_output, found.valid)
     kept = torch.arange(max_output, device=count.device) < count[:, None]  # [B, K]
     boxes = found.boxes.gather(1, index[..., None].expand(-1, -1, 4))
     return Detections(
         torch.where(kept[..., None], boxes, 0.0),
-        torch.where(kept, found.scores.gather(1, index), 0.0),
+        torch.where(kept, scores, 0.0),
         torch.where(kept, found.labels.gather(1, index), 0),
         count,
     )

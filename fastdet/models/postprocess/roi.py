@@ -6,9 +6,9 @@ Letters: B images, S RoI slots, C classes, K kept.
 import torch
 from torch import Tensor
 
-from fastdet import ops
 from fastdet.models.coders import BucketingBBoxCoder, RoICoder
 from fastdet.models.heads.bbox import BBoxOutput
+from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import Detections
 
@@ -22,6 +22,7 @@ class RoIPostprocess:
         iou_threshold: of two boxes of a class that overlap by more, the one with the lower score goes.
         max_per_img: K.
         objectness: logits end with two for object and background; a score is the class's share times the object's.
+        soft_nms: takes the place of the suppression.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class RoIPostprocess:
         iou_threshold: float = 0.5,
         max_per_img: int = 100,
         objectness: bool = False,
+        soft_nms: SoftNMS | None = None,
     ) -> None:
         if max_per_img < 1:
             raise ValueError(f"max_per_img must be at least 1, not {max_per_img}: the number of detections is fixed")
@@ -38,6 +40,7 @@ class RoIPostprocess:
         self.iou_threshold = iou_threshold
         self.max_per_img = max_per_img
         self.objectness = objectness
+        self.nms: Suppressor = hard_nms if soft_nms is None else soft_nms
 
     def class_logits(self, logits: Tensor) -> Tensor:
         """Those of the classes [..., C], without object and background."""
@@ -66,18 +69,18 @@ class RoIPostprocess:
         if isinstance(coder, BucketingBBoxCoder):
             scores = scores * coder.confidence(deltas)
         flat_boxes, flat_scores = decoded.flatten(1, 2), scores.flatten(1)  # [B, S * C, ...]
-        index, count = ops.nms_padded(
+        index, final_scores, count = self.nms(
             flat_boxes,
             flat_scores,
             labels.flatten(1),
             self.iou_threshold,
             self.max_per_img,
-            valid=candidates.flatten(1),
+            candidates.flatten(1),
         )
         kept = torch.arange(self.max_per_img, device=index.device) < count[:, None]  # [B, K]
         return Detections(
             boxes=flat_boxes.gather(1, index[..., None].expand(-1, -1, 4)).masked_fill(~kept[..., None], 0.0),
-            scores=flat_scores.gather(1, index).masked_fill(~kept, 0.0),
+            scores=final_scores.masked_fill(~kept, 0.0),
             labels=(index % num_classes).masked_fill(~kept, 0),
             count=count,
         )

@@ -152,7 +152,7 @@ def test_proposals_of_training_stand_beside_those_of_the_test_if_they_differ() -
             r"'score_thresh' for test_cfg\n  config.py:7\n  did you mean 'score_thr'",
         ),
         ("bbox_head.type", "PISARetinaHead", UnsupportedConfig, r"bbox_head 'PISARetinaHead' .*\n  config.py:7"),
-        ("test_cfg.nms.type", "soft_nms", UnsupportedConfig, r"test_cfg.nms with type='soft_nms' .*\n  config.py:7"),
+        ("test_cfg.nms.type", "nms_match", UnsupportedConfig, r"test_cfg.nms with type='nms_match' .*\n  config.py:7"),
         ("neck", [{"type": "FPN"}, 3], ConfigError, r"neck must be a dict, or a list of dicts.*\n  config.py:7"),
         ("neck.act_cfg", {"type": "Mish"}, UnsupportedConfig, r"activation .*Mish.*\n  config.py:7"),
         ("backbone.dcn", {"type": "DCNv4"}, UnsupportedConfig, r"dcn of type 'DCNv4' .*\n  config.py:7"),

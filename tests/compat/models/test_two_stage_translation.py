@@ -41,6 +41,15 @@ def test_a_mask_rcnn_becomes_a_two_stage_detector_of_its_parts() -> None:
     assert stage.args["postprocess"] == Spec.of("RoIPostprocess", score_thr=0.05, iou_threshold=0.5, max_per_img=100)
 
 
+def test_soft_nms_becomes_a_part_of_the_postprocessing() -> None:
+    def change(model: dict[str, Any]) -> None:
+        model["test_cfg"]["rcnn"]["nms"] = {"type": "soft_nms", "iou_threshold": 0.5, "min_score": 0.05}
+
+    args = translated(change).args["roi"].args["postprocess"].args
+    assert args["iou_threshold"] == 0.5
+    assert args["soft_nms"] == Spec.of("SoftNMS", min_score=0.05)
+
+
 def test_written_and_omitted_defaults_are_equal() -> None:
     def omit(model: dict[str, Any]) -> None:
         box, mask = model["roi_head"]["bbox_head"], model["roi_head"]["mask_head"]
@@ -150,7 +159,7 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda m: m["roi_head"]["mask_head"].update(upsample_cfg={"type": "pixel_shuffle"}), "type='pixel_shuffle'"),
     (lambda m: m["roi_head"]["bbox_roi_extractor"]["roi_layer"].update(type="RoIPool"), "roi_layer 'RoIPool'"),
     (lambda m: m["rpn_head"].update(type="FCOSHead"), "rpn_head 'FCOSHead'"),
-    (lambda m: m["test_cfg"]["rcnn"]["nms"].update(type="soft_nms"), "type='soft_nms'"),
+    (lambda m: m["test_cfg"]["rcnn"]["nms"].update(type="nms_match"), "type='nms_match'"),
     (lambda m: m["train_cfg"]["rcnn"].update(sampler={"type": "PseudoSampler"}), "PseudoSampler"),
 ]
 
