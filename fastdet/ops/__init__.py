@@ -6,8 +6,10 @@ from fastdet.ops.crop_masks import crop_masks
 from fastdet.ops.deform_conv2d import deform_conv2d
 from fastdet.ops.grid_anchors import grid_anchors
 from fastdet.ops.nms import batched_nms, nms
+from fastdet.ops.nms_levels import nms_levels
 from fastdet.ops.nms_padded import nms_padded
 from fastdet.ops.roi_align import roi_align
+from fastdet.ops.top_indices import top_indices
 
 __all__ = [
     "assign_max_iou",
@@ -16,6 +18,8 @@ __all__ = [
     "deform_conv2d",
     "grid_anchors",
     "nms",
+    "nms_levels",
     "nms_padded",
     "roi_align",
+    "top_indices",
 ]
