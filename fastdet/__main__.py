@@ -10,6 +10,7 @@ VERBS = {
     "train": ("fastdet.train", "train a detector from a config"),
     "test": ("fastdet.test", "evaluate a checkpoint"),
     "predict": ("fastdet.predict", "detect objects in pictures, folders and videos"),
+    "export": ("fastdet.export", "write a detector as ONNX file or engine, and prove it equal"),
     "data": ("fastdet.data.__main__", "check, convert or generate datasets"),
     "config": ("fastdet.tools.print_config", "show the resolved config"),
     "ckpt": ("fastdet.tools.ckpt", "look into, convert, publish and upgrade checkpoints"),

@@ -18,18 +18,15 @@ from fastdet.compat.checkpoints import load_checkpoint, stored_config
 from fastdet.config.schema import Experiment
 from fastdet.data.collate import collate
 from fastdet.data.images import read_image
-from fastdet.data.pipeline import Transform, run_transforms, sample_of_array, sample_of_file
+from fastdet.data.pipeline import Image, Transform, prepare
 from fastdet.data.sources import Frame, frames
 from fastdet.models.results import to_instances
-from fastdet.structures import Result, Sample
-from fastdet.utils.errors import ConfigError, DataError
+from fastdet.structures import Result
+from fastdet.utils.errors import ConfigError
 from fastdet.utils.files import write_text
 from fastdet.visualization.draw import draw_instances
 from fastdet.visualization.pictures import write_picture
 from fastdet.visualization.predictions import result_to_json
-
-Image = str | os.PathLike[str] | np.ndarray
-"""A picture: its path, or its pixels as [H, W, 3] BGR (or [H, W] grey), 0..255."""
 
 
 class Detector:
@@ -67,7 +64,7 @@ class Detector:
         Raises:
             DataError: a picture cannot be read.
         """
-        samples = (self._sample(image, index) for index, image in enumerate(images))
+        samples = (prepare(image, self.transforms, index) for index, image in enumerate(images))
         results = []
         for chunk in _chunks(samples, batch_size or max(1, len(images))):
             batch = collate(chunk, pad_divisor=self.module.preprocess.pad_divisor)  # type: ignore[union-attr, arg-type]
@@ -75,15 +72,6 @@ class Detector:
             instances = to_instances(detections, batch.metas, getattr(self.module, "mask_threshold", 0.5))
             results += [Result(found, meta) for found, meta in zip(instances, batch.metas, strict=True)]
         return results
-
-    def _sample(self, image: Image, index: int) -> Sample:
-        start = (
-            sample_of_array(image, index) if isinstance(image, np.ndarray) else sample_of_file(os.fspath(image), index)
-        )
-        sample = run_transforms(self.transforms, start, np.random.default_rng(0))
-        if sample is None:
-            raise DataError(f"{start.path or f'image {index}'}: the test transforms gave no picture")
-        return sample
 
 
 def init_detector(

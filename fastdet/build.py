@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -31,6 +31,11 @@ from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Spec, b
 from fastdet.structures import Batch, ImageRecord, Instances, Proposals
 from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
 
+if TYPE_CHECKING:
+    from fastdet.deploy import DeployedDetector
+
+EXPORTED = (".onnx",)
+"""How names of exported detectors end."""
 CHECK_SIDE = 64
 """Pixels of a picture with which a new detector is tried: two cells of the coarsest stride of a usual backbone."""
 
@@ -168,6 +173,11 @@ def leaf_datasets(spec: Spec) -> Iterator[Spec]:
 
 
 def test_transforms(experiment: Experiment) -> tuple[Transform, ...]:
+    """The transforms of `test_transform_specs`."""
+    return tuple(build(spec, (TRANSFORMS,), role="transform") for spec in test_transform_specs(experiment))
+
+
+def test_transform_specs(experiment: Experiment) -> tuple[Spec, ...]:
     """The transforms of the test set (or of the validation set), for pictures that come from no dataset.
 
     Raises:
@@ -177,7 +187,7 @@ def test_transforms(experiment: Experiment) -> tuple[Transform, ...]:
     if split is None:
         raise ConfigError("the config has no test_dataloader, whose pipeline prepares pictures for the detector")
     specs = next(leaf_datasets(split.dataset)).args.get("transforms", ())
-    return tuple(build(spec, (TRANSFORMS,), role="transform") for spec in specs if spec.type != "LoadAnnotations")
+    return tuple(spec for spec in specs if spec.type != "LoadAnnotations")
 
 
 def build_split_loader(dataset: Dataset, split: DataSplit, detector: nn.Module, *, seed: int, training: bool) -> Loader:
@@ -250,6 +260,25 @@ def predictor(detector: nn.Module, device: torch.device) -> Callable[[Batch], li
         return to_instances(detections, batch.metas, getattr(detector, "mask_threshold", 0.5))
 
     return predict
+
+
+def is_exported(name: str | None) -> bool:
+    """Whether a file's name is that of an exported detector, not of a checkpoint."""
+    return name is not None and name.endswith(EXPORTED)
+
+
+def load_exported(path: str) -> "DeployedDetector":
+    """An exported detector.
+
+    Raises:
+        CheckpointError: the file is missing, or was not written by fastdet.
+        EnvironmentProblem: what reads or runs it is not installed.
+    """
+    try:
+        from fastdet.deploy.runtime import load
+    except ImportError as problem:
+        raise EnvironmentProblem(f"{path}: {problem}; pip install 'fastdet[export]'") from problem
+    return load(path)
 
 
 def evaluate(

@@ -5,8 +5,9 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,6 +56,8 @@ def _config(options: argparse.Namespace) -> ConfigDict:
     """The config that is named, or else the one that the checkpoint holds."""
     if options.config is not None:
         return load_config(options.config, options.cfg_options)
+    if build.is_exported(options.checkpoint):
+        raise ConfigError(f"{options.checkpoint} holds no config, which names the test set: fastdet test CFG FILE")
     content = load_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
     return stored_config(content, options.cfg_options)
 
@@ -81,24 +84,34 @@ def _run(experiment: Experiment, config: ConfigDict, options: argparse.Namespace
     specs = tuple(_with_options(spec, options) for spec in specs)
     if not specs:
         raise ConfigError("the config has no test_evaluator, so there is nothing to compute or to write")
-    detector = build.build_detector(experiment)
-    build.check_fit(detector, specs)
-    known = build.load_weights(detector, options.checkpoint, trust=options.trust_checkpoint)
+    detector, predict, known = _runnable(experiment, specs, options, device)
     if known and known != dataset.classes:
         print(
             f"warning: the checkpoint was trained on other class names than the dataset has:\n  checkpoint {known}\n"
             f"  dataset    {dataset.classes}\n  labels are compared by their order, not by their names",
             file=sys.stderr,
         )
-    loader = build.build_split_loader(dataset, split, detector.to(device).eval(), seed=0, training=False)
+    loader = build.build_split_loader(dataset, split, detector, seed=0, training=False)
     metrics = build.build_metrics(specs, dataset)
-    values = build.evaluate(
-        build.predictor(detector, device), loader, metrics, _drawer(dataset, options) if options.show_dir else None
-    )
+    values = build.evaluate(predict, loader, metrics, _drawer(dataset, options) if options.show_dir else None)
     if distributed.is_main():
         _write(values, metrics, options)
         if options.report:
             _report(values, metrics, dataset, config, options)
+
+
+def _runnable(
+    experiment: Experiment, specs: Sequence[Spec], options: argparse.Namespace, device: torch.device
+) -> tuple[Any, Callable[[Batch], list[Instances]], tuple[str, ...]]:
+    """The detector of a checkpoint or of an exported file, its predictions in file pixels, and its class names."""
+    if build.is_exported(options.checkpoint):
+        deployed = build.load_exported(options.checkpoint)
+        return deployed, deployed.predict_instances, deployed.classes
+    detector = build.build_detector(experiment)
+    build.check_fit(detector, specs)
+    known = build.load_weights(detector, options.checkpoint, trust=options.trust_checkpoint)
+    detector = detector.to(device).eval()
+    return detector, build.predictor(detector, device), known
 
 
 def _with_options(spec: Spec, options: argparse.Namespace) -> Spec:

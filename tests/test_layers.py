@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"structures", "ops"},
     "evaluation": {"structures"},
     "engine": {"structures", "config"},
-    "deploy": {"structures", "ops", "models"},
+    "deploy": {"structures", "ops", "models", "data"},
     "visualization": {"structures"},
     "compat": {"config"},
 }
@@ -30,6 +30,7 @@ ENTRY_POINTS = {
     "evaluating",
     "predict",
     "export",
+    "exporting",
     "bench",
     "build",
     "doctor",

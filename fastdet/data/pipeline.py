@@ -1,5 +1,6 @@
 """How transforms follow one another, and samples that come from no dataset."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -28,6 +29,8 @@ class MixingTransform(Protocol):
 
 
 Step = Transform | MixingTransform
+Image = str | os.PathLike[str] | np.ndarray
+"""A picture: its path, or its pixels as [H, W, 3] BGR (or [H, W] grey), 0..255."""
 
 
 def run_transforms(
@@ -63,6 +66,19 @@ def run_transforms(
         if present is None:
             return None
     return present
+
+
+def prepare(image: Image, transforms: Sequence[Step], index: int = 0) -> Sample:
+    """The sample of a picture that comes from no dataset, after its transforms.
+
+    Raises:
+        DataError: the picture cannot be read, or a transform gave it up.
+    """
+    start = sample_of_array(image, index) if isinstance(image, np.ndarray) else sample_of_file(os.fspath(image), index)
+    sample = run_transforms(transforms, start, np.random.default_rng(0))
+    if sample is None:
+        raise DataError(f"{start.path or f'image {index}'}: the test transforms gave no picture")
+    return sample
 
 
 def sample_of_file(path: str, image_id: int | str = 0) -> Sample:

@@ -10,12 +10,14 @@ from fastdet.ops.dense_postprocess import DetectedBoxes, Levels, Rivals, dense_p
 from fastdet.ops.grid_anchors import grid_anchors
 from fastdet.ops.ms_deform_attn import ms_deform_attn
 from fastdet.ops.nms import batched_nms, nms
+from fastdet.ops.nms_levels import nms_levels
 from fastdet.ops.nms_match import nms_match
 from fastdet.ops.nms_padded import nms_padded
 from fastdet.ops.paste_masks import paste_masks
 from fastdet.ops.roi_align import roi_align
 from fastdet.ops.sigmoid_focal_loss import sigmoid_focal_loss
 from fastdet.ops.soft_nms import soft_nms, soft_nms_padded
+from fastdet.ops.top_indices import top_indices
 
 __all__ = [
     "BoxCode",
@@ -35,6 +37,7 @@ __all__ = [
     "grid_anchors",
     "ms_deform_attn",
     "nms",
+    "nms_levels",
     "nms_match",
     "nms_padded",
     "paired_box_iou",
@@ -44,4 +47,5 @@ __all__ = [
     "sigmoid_focal_loss",
     "soft_nms",
     "soft_nms_padded",
+    "top_indices",
 ]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fastdet import ops
 from fastdet.models.assigners import BoxCoder
 from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
 from fastdet.models.readable import is_readable
@@ -83,7 +84,7 @@ class DensePostprocess:
         scores = _kept(_scores(output, self.use_sigmoid), keep)
         scores = torch.where(scores > self.score_thr, scores, -1.0)  # refused candidates come last
         found = candidates_of(
-            output, scores, priors, coder, sizes, self.nms_pre, top_indices, whole_priors=self.whole_priors
+            output, scores, priors, coder, sizes, self.nms_pre, ops.top_indices, whole_priors=self.whole_priors
         )
         valid = (found.scores > self.score_thr) & large_enough(found.boxes, self.min_bbox_size)
         if output.quality is not None:
@@ -131,6 +132,12 @@ class ProposalPostprocess:
         scores = _kept(_scores(output, self.use_sigmoid), keep)
         found = candidates_of(output, scores, priors, coder, sizes, self.nms_pre, sorted_indices)
         valid = (found.scores >= 0) & large_enough(found.boxes, self.min_bbox_size)
+        if not is_readable(valid):
+            lengths = candidate_lengths(output, self.nms_pre)
+            index, count = ops.nms_levels(
+                found.boxes, found.scores, valid, lengths, self.iou_threshold, self.max_per_img
+            )
+            return _taken(found, index, found.scores.gather(1, index), count)
         order = _nms_order(found.scores, valid)
         ranked = Candidates(
             found.priors.gather(1, order),
@@ -140,19 +147,13 @@ class ProposalPostprocess:
         return suppress(ranked, ranked.levels, self.iou_threshold, self.max_per_img)
 
 
-def top_indices(scores: Tensor, number: int) -> Tensor:
-    """Indices [B, number] of the largest scores [B, N], descending; among equals the lower index comes first.
-
-    `topk` alone leaves the order of equals open, and which of them it takes. The bits of non-negative floats order like
-    the floats, so one integer holds score and index. Negative scores come after all others, in no set order.
-    """
-    bits = scores.float().view(torch.int32).to(torch.int64)
-    keys = (bits << 32) - torch.arange(scores.shape[1], device=scores.device)
-    return keys.topk(number, dim=1).indices
-
-
 def sorted_indices(scores: Tensor, number: int) -> Tensor:
-    """Indices [B, number] of the largest scores [B, N], descending, with equals as `torch.sort` leaves them."""
+    """Indices [B, number] of the largest scores [B, N], descending, with equals as MMDetection's sort leaves them.
+
+    That is any order on the CPU; elsewhere the lower index comes first.
+    """
+    if not is_readable(scores):
+        return ops.top_indices(scores, number)
     return scores.sort(dim=1, descending=True).indices[:, :number]
 
 
@@ -161,8 +162,6 @@ def _nms_order(scores: Tensor, valid: Tensor) -> Tensor:
 
     On the CPU the order of equals depends on how many values are sorted, so only the valid ones are, image by image.
     """
-    if not is_readable(valid):
-        return sorted_indices(torch.where(valid, scores, -1.0), scores.shape[1])
     rows = []
     for score, present in zip(scores, valid, strict=True):
         kept = present.nonzero()[:, 0]
@@ -231,6 +230,11 @@ def candidates_of(
     )
 
 
+def candidate_lengths(output: DenseOutput, nms_pre: int) -> tuple[int, ...]:
+    """How many candidates each level has, if they are priors."""
+    return tuple(min(length, nms_pre) if nms_pre > 0 else length for length in output.level_lengths)
+
+
 def large_enough(boxes: Tensor, min_bbox_size: float) -> Tensor:
     """Boxes whose width and height are above the minimum; all of them if it is negative."""
     if min_bbox_size < 0:
@@ -243,7 +247,12 @@ def suppress(
 ) -> Detections:
     """NMS within the groups, and zeros in the slots that stay empty."""
     index, scores, count = nms(found.boxes, found.scores, groups, iou_threshold, max_output, found.valid)
-    kept = torch.arange(max_output, device=count.device) < count[:, None]  # [B, K]
+    return _taken(found, index, scores, count)
+
+
+def _taken(found: Candidates, index: Tensor, scores: Tensor, count: Tensor) -> Detections:
+    """The candidates [B, K] of the given indices with their scores, and zeros at and after the count."""
+    kept = torch.arange(index.shape[1], device=count.device) < count[:, None]  # [B, K]
     boxes = found.boxes.gather(1, index[..., None].expand(-1, -1, 4))
     return Detections(
         torch.where(kept[..., None], boxes, 0.0),

@@ -6,9 +6,10 @@ Letters: B images, P priors, C classes, N priors that are looked at, K kept.
 import torch
 from torch import Tensor
 
+from fastdet import ops
 from fastdet.models import geometry
 from fastdet.models.assigners import BoxCoder
-from fastdet.models.postprocess.dense import Candidates, at_least_one, candidates_of, suppress, top_indices
+from fastdet.models.postprocess.dense import Candidates, at_least_one, candidates_of, suppress
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
 
@@ -63,7 +64,7 @@ class VotingPostprocess:
         quality = output.quality.float().sigmoid()[..., None]
         scores = (output.cls_logits.float().sigmoid() * quality).sqrt()  # [B, P, C]
         best = scores.amax(-1, keepdim=True)
-        found = candidates_of(output, best, priors, coder, sizes, self.nms_pre, top_indices)
+        found = candidates_of(output, best, priors, coder, sizes, self.nms_pre, ops.top_indices)
         num_classes = scores.shape[-1]
         scores = scores.gather(1, found.priors[..., None].expand(-1, -1, num_classes))  # [B, N, C]
         pairs = self._pairs(found, scores)

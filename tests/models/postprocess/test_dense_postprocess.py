@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastdet.models.coders import DeltaXYWHBBoxCoder
-from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess, top_indices
+from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
 from fastdet.structures import DenseOutput
 
 SIZES = torch.tensor([[100, 200]])
@@ -87,17 +87,6 @@ def test_softmax_leaves_the_background_out() -> None:
     post = DensePostprocess(3, 0.5, score_thr=0.1, use_sigmoid=False)
     found = post(output(raw), PRIORS[:1], DeltaXYWHBBoxCoder(), SIZES)
     assert found.scores[0].tolist() == pytest.approx([0.6, 0.2, 0])
-
-
-def test_equal_scores_go_to_the_lower_index() -> None:
-    scores = torch.tensor([[0.5, 1.0, 0.0, 0.5, 1.0, 0.5], [0.0, 0.0, 0.0, 0.0, 0.0, 0.25]])
-    assert top_indices(scores, 4).tolist() == [[1, 4, 0, 3], [5, 0, 1, 2]]
-    many = torch.zeros(1, 100_000)
-    assert top_indices(many, 50)[0].tolist() == list(range(50))
-
-
-def test_refused_scores_come_after_zero() -> None:
-    assert top_indices(torch.tensor([[-1.0, 0.0, -1.0, 1e-40]]), 2).tolist() == [[3, 1]]
 
 
 def test_proposals_are_thinned_within_their_level_without_a_threshold() -> None:

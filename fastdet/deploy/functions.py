@@ -1,0 +1,327 @@
+"""fastdet's ops as nodes of an ONNX graph, and their bodies as functions that the file brings along.
+
+While a program is taken apart, each op becomes a node of the domain `fastdet` with the op's settings as attributes. The
+body of that node, for these shapes and settings, is the function of `static_ops` or `static_sampling`, exported by
+itself. A runtime that has a kernel of its own for a node may use it instead.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import onnx
+import torch
+from onnx import FunctionProto, ModelProto, helper
+from onnxscript import opset18
+from torch import Tensor, nn
+
+from fastdet.deploy import static_ops, static_sampling
+from fastdet.utils.errors import UnsupportedConfig
+
+DOMAIN = "fastdet"
+OPSET = 18
+IR_VERSION = 10
+CERTIFIED = ("nms_padded", "nms_levels")
+"""Nodes whose last output says whether their result is exact, int64 [B]."""
+MOST_CELLS = 6000
+"""RoIAlign gathers at most so many cells a RoI; more would take gigabytes."""
+
+Attribute = int | float | str | list[int] | list[float]
+
+
+class _Signature(NamedTuple):
+    """What makes two nodes share a body. A size is a number, or the name of a dynamic size."""
+
+    kind: str
+    attributes: tuple[tuple[str, Any], ...]
+    inputs: tuple[tuple[tuple[int | str, ...], torch.dtype] | None, ...]
+
+
+class _Body(nn.Module):
+    """A function of the inputs that are there."""
+
+    def __init__(self, function: Callable[..., Any], present: Sequence[bool]) -> None:
+        super().__init__()
+        self.function = function
+        self.present = tuple(present)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        given = iter(inputs)
+        return self.function(*(next(given) if there else None for there in self.present))
+
+
+class FunctionLibrary:
+    """Turns ops into nodes, and remembers which bodies they need.
+
+    Args:
+        candidates, rounds: of non-maximum suppression, see GraphOptions.
+        area_factor: RoIs have up to this times the area that their pyramid level is for.
+    """
+
+    def __init__(self, *, candidates: int, rounds: int, area_factor: float = 1.0) -> None:
+        self._candidates = candidates
+        self._rounds = rounds
+        self._area_factor = area_factor
+        self._bodies: dict[_Signature, tuple[str, Callable[..., Any]]] = {}
+
+    def decompositions(self) -> dict[Any, Callable[..., Any]]:
+        """For `ExportedProgram.run_decompositions`."""
+        own = torch.ops.fastdet
+        return {
+            own.nms_padded.default: self._nms_padded,
+            own.nms_levels.default: self._nms_levels,
+            own.roi_align.default: self._roi_align,
+            own.deform_conv2d.default: self._deform_conv2d,
+            torch.ops.torchvision.deform_conv2d.default: self._torchvision_deform_conv2d,
+            own.grid_anchors.default: _grid_anchors,
+        }
+
+    def functions(self) -> list[FunctionProto]:
+        """The bodies of all nodes that were made."""
+        return [_function(name, signature, body) for signature, (name, body) in self._bodies.items()]
+
+    def _node(
+        self,
+        kind: str,
+        inputs: Sequence[Tensor | None],
+        attributes: dict[str, Attribute],
+        outputs: Sequence[tuple[torch.dtype, Sequence[Any]]],
+        body: Callable[..., Any],
+    ) -> Sequence[Tensor]:
+        described = tuple(None if t is None else (tuple(map(_size, t.shape)), t.dtype) for t in inputs)
+        frozen = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in attributes.items())
+        signature = _Signature(kind, frozen, described)
+        if signature not in self._bodies:
+            alike = sum(known.kind == kind for known in self._bodies)
+            self._bodies[signature] = (f"{kind}_{alike + 1}" if alike else kind, body)
+        return torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::{self._bodies[signature][0]}",
+            list(inputs),
+            dict(attributes),
+            dtypes=[dtype for dtype, _ in outputs],
+            shapes=[list(shape) for _, shape in outputs],
+            version=1,
+        )
+
+    def _nms_padded(
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        groups: Tensor | None,
+        valid: Tensor | None,
+        iou_threshold: float,
+        max_output: int,
+    ) -> tuple[Tensor, ...]:
+        def body(boxes: Tensor, scores: Tensor, groups: Tensor | None, valid: Tensor | None) -> tuple[Tensor, ...]:
+            return static_ops.nms_padded(
+                boxes, scores, groups, valid, iou_threshold, max_output,
+                candidates=self._candidates, rounds=self._rounds,
+            )  # fmt: skip
+
+        batch = boxes.shape[0]
+        results = self._node(
+            "nms_padded",
+            (boxes, scores, groups, valid),
+            {"iou_threshold": iou_threshold, "max_output": max_output},
+            [(torch.int64, (batch, max_output)), (torch.int64, (batch,)), (torch.int64, (batch,))],
+            body,
+        )
+        return tuple(results[:2])
+
+    def _nms_levels(
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        valid: Tensor,
+        lengths: Sequence[int],
+        iou_threshold: float,
+        max_output: int,
+    ) -> tuple[Tensor, ...]:
+        longest = max(lengths)
+        if longest > static_ops.TOP_K_LIMIT:
+            raise UnsupportedConfig(
+                f"a pyramid level has {longest} candidates for proposals: test_cfg.rpn.nms_pre must be at most "
+                f"{static_ops.TOP_K_LIMIT}"
+            )
+
+        def body(boxes: Tensor, scores: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+            return static_ops.nms_levels(boxes, scores, valid, lengths, iou_threshold, max_output, rounds=self._rounds)
+
+        batch = boxes.shape[0]
+        results = self._node(
+            "nms_levels",
+            (boxes, scores, valid),
+            {"lengths": list(lengths), "iou_threshold": iou_threshold, "max_output": max_output},
+            [(torch.int64, (batch, max_output)), (torch.int64, (batch,)), (torch.int64, (batch,))],
+            body,
+        )
+        return tuple(results[:2])
+
+    def _roi_align(
+        self,
+        features: Sequence[Tensor],
+        rois: Tensor,
+        levels: Tensor | None,
+        spatial_scales: Sequence[float],
+        output_h: int,
+        output_w: int,
+        sampling_ratio: int,
+        aligned: bool,
+        finest_scale: float,
+        channels_last: bool,
+    ) -> Tensor:
+        sizes = [(int(f.shape[2]), int(f.shape[3])) for f in features]
+        cells = static_sampling.window_cells(sizes, spatial_scales, finest_scale, self._area_factor)
+        if cells > MOST_CELLS:
+            raise UnsupportedConfig(
+                f"RoIAlign from one map of {sizes[-1][0]} x {sizes[-1][1]} cells cannot be exported as gathers "
+                f"({cells} cells a RoI, at most {MOST_CELLS}): export a smaller shape, or a detector with a pyramid"
+            )
+
+        def body(rois: Tensor, levels: Tensor | None, *features: Tensor) -> Tensor:
+            return static_sampling.roi_align(
+                features, rois, levels, spatial_scales, (output_h, output_w), sampling_ratio, aligned, finest_scale,
+                area_factor=self._area_factor,
+            )  # fmt: skip
+
+        attributes: dict[str, Attribute] = {
+            "spatial_scales": list(spatial_scales),
+            "output_size": [output_h, output_w],
+            "sampling_ratio": sampling_ratio,
+            "aligned": int(aligned),
+            "finest_scale": finest_scale,
+        }
+        shape = (rois.shape[0], features[0].shape[1], output_h, output_w)
+        return self._node("roi_align", (rois, levels, *features), attributes, [(features[0].dtype, shape)], body)[0]
+
+    def _deform_conv2d(
+        self,
+        input: Tensor,
+        offset: Tensor,
+        mask: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        channels_last: bool,
+    ) -> Tensor:
+        def body(input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return static_sampling.deform_conv2d(input, offset, mask, weight, bias, stride, padding, dilation)
+
+        attributes: dict[str, Attribute] = {
+            "stride": list(stride),
+            "padding": list(padding),
+            "dilation": list(dilation),
+        }
+        shape = (input.shape[0], weight.shape[0], *offset.shape[2:])
+        inputs = (input, offset, mask, weight, bias)
+        return self._node("deform_conv2d", inputs, attributes, [(input.dtype, shape)], body)[0]
+
+    def _torchvision_deform_conv2d(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        offset: Tensor,
+        mask: Tensor,
+        bias: Tensor,
+        stride_h: int,
+        stride_w: int,
+        pad_h: int,
+        pad_w: int,
+        dilation_h: int,
+        dilation_w: int,
+        groups: int,
+        offset_groups: int,
+        use_mask: bool,
+    ) -> Tensor:
+        return self._deform_conv2d(
+            input, offset, mask if use_mask else None, weight, bias,
+            (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), False,
+        )  # fmt: skip
+
+
+def _grid_anchors(base_anchors: Tensor, sizes: Sequence[int], strides: Sequence[float]) -> Tensor:
+    """A node without a body: all that it needs is constant, so the finished graph holds its value."""
+    cells = sum(height * width for height, width in zip(sizes[::2], sizes[1::2], strict=True))
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::grid_anchors",
+        [base_anchors],
+        {"sizes": list(sizes), "strides": list(strides)},
+        dtype=base_anchors.dtype,
+        shape=[cells * base_anchors.shape[1], 4],
+        version=1,
+    )
+
+
+def _top_indices(scores: Any, number: Any) -> Any:
+    """ONNX's TopK puts the lower index first among equals, as the op does."""
+    _, indices = opset18.TopK(scores, opset18.Constant(value_ints=[number]))
+    return indices
+
+
+def to_onnx(program: torch.export.ExportedProgram, names: Sequence[str]) -> ModelProto:
+    """The ONNX model of a program in which fastdet's ops are nodes already.
+
+    Args:
+        names: of the inputs.
+    """
+    translations: dict[Any, Any] = {torch.ops.fastdet.top_indices.default: _top_indices}
+    exported = torch.onnx.export(
+        program, dynamo=True, opset_version=OPSET, custom_translation_table=translations, verbose=False
+    )
+    assert exported is not None
+    model = exported.model_proto
+    for value, name in zip(model.graph.input, names, strict=True):
+        rename(model, {value.name: name})
+    strip(model.graph.node)
+    return model
+
+
+def rename(model: ModelProto, names: dict[str, str]) -> None:
+    """Gives values of the main graph other names."""
+    for node in model.graph.node:
+        node.input[:] = [names.get(n, n) for n in node.input]
+        node.output[:] = [names.get(n, n) for n in node.output]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.name = names.get(value.name, value.name)
+
+
+def strip(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Removes what the exporter notes about nodes: source lines of the machine that exported."""
+    for node in nodes:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+
+
+def _size(size: Any) -> int | str:
+    return size if isinstance(size, int) else str(size)
+
+
+def _function(name: str, signature: _Signature, body: Callable[..., Any]) -> FunctionProto:
+    """The body, exported for the signature's shapes, as a function."""
+    given = [entry for entry in signature.inputs if entry is not None]
+    symbols = list(dict.fromkeys(size for shape, _ in given for size in shape if isinstance(size, str)))
+    dims = {symbol: torch.export.Dim(f"size{i}", min=1, max=1 << 30) for i, symbol in enumerate(symbols)}
+    length = {symbol: 2 + i for i, symbol in enumerate(symbols)}
+    examples = tuple(torch.zeros([length.get(s, s) for s in shape], dtype=dtype) for shape, dtype in given)
+    dynamic = tuple({i: dims[s] for i, s in enumerate(shape) if isinstance(s, str)} for shape, _ in given)
+    module = _Body(body, [entry is not None for entry in signature.inputs])
+    with torch.no_grad():
+        program = torch.export.export(module, examples, dynamic_shapes=(dynamic,), strict=False)
+    program = program.run_decompositions({})
+    inputs = [f"input_{i}" for i in range(len(signature.inputs))]
+    model = to_onnx(program, [n for n, entry in zip(inputs, signature.inputs, strict=True) if entry is not None])
+    graph = model.graph
+    constants = [
+        helper.make_node("Constant", [], [tensor.name], value=tensor, name=f"constant_{i}")
+        for i, tensor in enumerate(graph.initializer)
+    ]
+    return helper.make_function(
+        DOMAIN,
+        name,
+        inputs,
+        [value.name for value in graph.output],
+        [*constants, *graph.node],
+        [helper.make_opsetid("", OPSET)],
+        attributes=[key for key, _ in signature.attributes],
+    )

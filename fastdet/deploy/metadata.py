@@ -1,0 +1,74 @@
+"""What an exported file says of itself, so that it can be run without its config.
+
+The record is JSON: under the key `fastdet` of an ONNX file's metadata, and beside an engine.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from fastdet import __version__
+from fastdet.registry import Spec, freeze
+from fastdet.utils.errors import CheckpointError
+
+KEY = "fastdet"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """One exported graph.
+
+    Args:
+        classes: names in label order.
+        transforms: Specs of what happens to a picture before the network, as plain dicts.
+        shape: (H, W) of the input.
+        layout: of the input: "hwc" or "chw".
+        whole_images: whether there is no input `sizes`.
+        pad_divisor: what the detector pads to.
+        mask_threshold: least probability of a pixel of an instance.
+        precision: of the network's dense part: fp32, fp16, bf16 or int8.
+        candidates, rounds: of the suppression.
+        settings: the detector's thresholds, for readers.
+        source: names of config and checkpoint.
+        versions: of what wrote the file.
+    """
+
+    classes: tuple[str, ...]
+    transforms: tuple[dict[str, Any], ...]
+    shape: tuple[int, int]
+    layout: str
+    whole_images: bool
+    pad_divisor: int
+    mask_threshold: float
+    candidates: int
+    rounds: int
+    precision: str = "fp32"
+    settings: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=lambda: {"fastdet": __version__, "torch": torch.__version__})
+
+    def to_json(self) -> str:
+        """One line, with the version of this format."""
+        return json.dumps({"format": FORMAT, **asdict(self)})
+
+    def transform_specs(self) -> tuple[Spec, ...]:
+        """The transforms, to build."""
+        return tuple(freeze(spec) for spec in self.transforms)
+
+    @classmethod
+    def from_json(cls, text: str, file: str) -> "Metadata":
+        """The record that `to_json` wrote.
+
+        Raises:
+            CheckpointError: another format.
+        """
+        content = json.loads(text)
+        if content.pop("format", None) != FORMAT:
+            raise CheckpointError(f"{file} was written by another version of fastdet: export it again")
+        content["shape"] = tuple(content["shape"])
+        content["classes"] = tuple(content["classes"])
+        content["transforms"] = tuple(content["transforms"])
+        return cls(**content)

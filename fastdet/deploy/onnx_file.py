@@ -1,0 +1,148 @@
+"""A detector's graph as an ONNX file that runs as it is: standard operators, and fastdet's nodes with their bodies."""
+
+import collections
+import math
+import os
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import nn
+
+from fastdet import ops
+from fastdet.deploy.functions import CERTIFIED, DOMAIN, IR_VERSION, FunctionLibrary, rename, to_onnx
+from fastdet.deploy.graph import ExportModule, GraphOptions, example_inputs, export_program
+from fastdet.deploy.metadata import KEY, Metadata
+from fastdet.utils.errors import CheckpointError, FastdetError
+from fastdet.utils.files import replacing
+
+INPUTS = ("images", "sizes")
+OUTPUTS = ("boxes", "scores", "labels", "num", "masks")
+FORBIDDEN = {
+    "NonMaxSuppression", "NonZero", "GridSample", "RoiAlign", "DeformConv", "Unique", "Compress", "Loop", "If", "Scan",
+    "SequenceAt", "SequenceConstruct", "Attention", "Col2Im", "BitwiseAnd", "BitwiseOr", "BitwiseNot", "BitShift",
+}  # fmt: skip
+"""Operators that TensorRT-RTX does not build, that are slow in TensorRT, or that compute wrong results there."""
+LARGEST_FILE = 1_900_000_000
+"""Bytes of weights up to which they are inside the file: protobuf ends at 2 GB."""
+
+
+def export_model(detector: nn.Module, options: GraphOptions, metadata: Metadata) -> ModelProto:
+    """The ONNX model of a detector in evaluation mode on the CPU.
+
+    Inputs are `images` and `sizes` of `ExportModule`; outputs are `boxes`, `scores`, `labels`, `num`, `masks` of
+    detectors that have them, and `exact`, int32 [B]: 1 where the detections are proven to be the detector's.
+
+    Raises:
+        UnsupportedConfig: a part of the detector cannot be exported.
+        FastdetError: a shape that the detector does not take.
+    """
+    factor = getattr(getattr(detector, "roi_head", None), "reg_roi_scale_factor", None) or 1.0
+    library = FunctionLibrary(candidates=options.candidates, rounds=options.rounds, area_factor=max(1.0, factor**2))
+    program = export_program(ExportModule(detector, options), example_inputs(options))
+    with torch.no_grad():
+        program = program.run_decompositions(library.decompositions())
+    model = to_onnx(program, INPUTS[: 1 if options.whole_images else 2])
+    _fold_anchors(model)
+    rename(model, {value.name: name for value, name in zip(model.graph.output, OUTPUTS, strict=False)})
+    _add_certificate(model)
+    model.functions.extend(library.functions())
+    _name_batch(model)
+    model.graph.name = "fastdet"
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "fastdet", metadata.versions["fastdet"]
+    if not any(entry.domain == DOMAIN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    set_metadata(model, metadata)
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    check_operators(model)
+    return model
+
+
+def check_operators(model: ModelProto) -> None:
+    """Raises FastdetError if the model holds an operator that not every runtime has or computes right."""
+    used = operators(model)
+    found = sorted(FORBIDDEN & set(used))
+    if found:
+        raise FastdetError(f"the graph holds {', '.join(found)}, which TensorRT-RTX does not run: please report it")
+
+
+def operators(model: ModelProto) -> dict[str, int]:
+    """How often each operator of the standard domain occurs, in the graph and in the functions."""
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    return dict(collections.Counter(node.op_type for node in nodes if node.domain in ("", "ai.onnx")))
+
+
+def set_metadata(model: ModelProto, metadata: Metadata) -> None:
+    """Writes the record into the model, in the place of an earlier one."""
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == KEY}
+    kept[KEY] = metadata.to_json()
+    del model.metadata_props[:]
+    helper.set_model_props(model, kept)
+
+
+def read_metadata(model: ModelProto, file: str) -> Metadata:
+    """The record of a model that fastdet exported.
+
+    Raises:
+        CheckpointError: the file is no export of fastdet's.
+    """
+    for entry in model.metadata_props:
+        if entry.key == KEY:
+            return Metadata.from_json(entry.value, file)
+    raise CheckpointError(f"{file} is not an export of fastdet: make one with `python -m fastdet.export CFG CKPT`")
+
+
+def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
+    """Writes the file whole or not at all; weights of more than 2 GB go to FILE.data beside it."""
+    size = sum(math.prod(tensor.dims) * 4 for tensor in model.graph.initializer)
+    if size <= LARGEST_FILE:
+        content = model.SerializeToString()
+        with replacing(path) as file:
+            file.write(content)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save_model(
+        model, str(target), save_as_external_data=True, all_tensors_to_one_file=True, location=f"{target.name}.data"
+    )
+
+
+def _fold_anchors(model: ModelProto) -> None:
+    """Puts the anchors of each grid into the graph: they depend on constants alone."""
+    graph = model.graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [n for n in graph.node if n.domain == DOMAIN and n.op_type == "grid_anchors"]:
+        base = values.get(node.input[0])
+        if base is None:
+            raise FastdetError("anchors depend on the picture here, so that they cannot be exported")
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        sizes = list(zip(given["sizes"][::2], given["sizes"][1::2], strict=True))
+        strides = list(zip(given["strides"][::2], given["strides"][1::2], strict=True))
+        anchors = ops.grid_anchors(torch.from_numpy(numpy_helper.to_array(base).copy()), sizes, strides)
+        graph.initializer.append(numpy_helper.from_array(anchors.numpy(), node.output[0]))
+        graph.node.remove(node)
+
+
+def _add_certificate(model: ModelProto) -> None:
+    """The output `exact`: the least of what the suppressions say."""
+    graph = model.graph
+    said = [n.output[2] for n in graph.node if n.domain == DOMAIN and n.op_type.startswith(CERTIFIED)]
+    if not said:
+        raise FastdetError("the graph has no suppression, so that nothing says whether it is exact")
+    least = said[0]
+    if len(said) > 1:
+        graph.node.append(helper.make_node("Min", said, ["exact_int64"], name="exact_min"))
+        least = "exact_int64"
+    graph.node.append(helper.make_node("Cast", [least], ["exact"], to=TensorProto.INT32, name="exact_cast"))
+    graph.output.append(helper.make_tensor_value_info("exact", TensorProto.INT32, ["batch"]))
+
+
+def _name_batch(model: ModelProto) -> None:
+    """Calls the dynamic first size of all inputs and outputs `batch`."""
+    for value in (*model.graph.input, *model.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        first.Clear()
+        first.dim_param = "batch"

@@ -1,0 +1,55 @@
+"""`fastdet export CFG [CKPT]`: writes a detector as an ONNX file, and proves that it finds the same."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from fastdet.utils import cli
+from fastdet.utils.errors import FastdetError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(prog="fastdet export", description="Write a detector as a file for deployment.")
+    cli.add_config(p)
+    p.add_argument("checkpoint", metavar="CKPT", nargs="?", help="weights (default: random ones, for timing alone)")
+    p.add_argument("--backend", choices=["onnx"], default="onnx", help="what the file is for (default onnx)")
+    p.add_argument(
+        "--shape", nargs=2, type=cli.positive, required=True, metavar=("H", "W"),
+        help="pixels of the input; smaller pictures are padded",
+    )  # fmt: skip
+    p.add_argument("-o", "--output", metavar="FILE", required=True, help="the file to write; FILE.json tells about it")
+    p.add_argument("--layout", choices=["hwc", "chw"], default="hwc", help="of the uint8 input (default hwc)")
+    p.add_argument("--whole-images", action="store_true", help="every picture fills the input: no input `sizes`")
+    p.add_argument("--candidates", type=cli.positive, default=1000, help="boxes that NMS looks at (default 1000)")
+    p.add_argument("--rounds", type=cli.positive, default=16, help="of the fixed-point NMS (default 16)")
+    p.add_argument(
+        "--max-detections", type=cli.positive, default=300,
+        help="an image at most, for detectors without a limit of their own (default 300)",
+    )  # fmt: skip
+    p.add_argument(
+        "--verify", type=int, default=8, metavar="N",
+        help="pictures that both must find the same on, beside an empty one and a crowd; 0: no proof (default 8)",
+    )  # fmt: skip
+    cli.add_trust(p)
+    return p
+
+
+def command(options: argparse.Namespace) -> int:
+    """Exports what the options describe; returns the exit code."""
+    if options.verify < 0:
+        raise FastdetError(f"--verify {options.verify}: give a number of pictures, or 0 for no proof")
+    if not options.output.endswith(".onnx"):
+        raise FastdetError(f"--output must end in .onnx, not {options.output!r}")
+    from fastdet import exporting  # torch is imported here, so that --help answers at once
+
+    return exporting.run(options)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    return cli.run(command, cli.parse(parser(), argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

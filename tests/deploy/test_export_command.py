@@ -1,0 +1,116 @@
+"""`fastdet export`: the file, its record, and what runs it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fastdet import test as test_command
+from fastdet.api import init_detector
+from fastdet.deploy import load
+from fastdet.export import main
+from fastdet.utils.errors import CheckpointError, DataError
+from tests.deploy.conftest import CONFIG, Exported
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+def test_command_proves_the_file(exported: Exported) -> None:
+    record = json.loads(exported.file.with_suffix(".json").read_text())
+    assert exported.code == 0
+    assert record["verification"]["holds"]
+    assert record["verification"]["matched"] == record["verification"]["expected"] > 100
+    assert record["verification"]["images"] == 6  # four of the set, an empty one, a crowd
+    assert record["bytes"] == exported.file.stat().st_size
+
+
+def test_file_holds_nodes_of_its_own_with_bodies(exported: Exported) -> None:
+    model = onnx.load(exported.file)
+    assert {node.op_type for node in model.graph.node if node.domain == "fastdet"} == {"nms_padded"}
+    assert [(f.domain, f.name) for f in model.functions] == [("fastdet", "nms_padded")]
+    outputs = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.output}
+    one, rows = ["batch"], ["batch", 50]
+    assert outputs == {"boxes": [*rows, 4], "scores": rows, "labels": rows, "num": one, "exact": one}
+    assert str(Path.cwd()) not in str(model)
+
+
+def test_file_alone_predicts_what_the_checkpoint_does(exported: Exported, shapes: Path) -> None:
+    pictures = sorted((shapes / "val").iterdir())[:3]
+    deployed = load(exported.file)
+    assert deployed.classes == ("rectangle", "circle", "triangle")
+    eager = init_detector(CONFIG, exported.checkpoint, device="cpu")
+    for own, other in zip(deployed.predict(pictures, batch_size=2), eager.predict(pictures), strict=True):
+        assert own.meta.path == other.meta.path
+        torch.testing.assert_close(own.pred_instances.bboxes, other.pred_instances.bboxes, atol=1e-2, rtol=0)
+        torch.testing.assert_close(own.pred_instances.scores, other.pred_instances.scores, atol=1e-4, rtol=0)
+        assert torch.equal(own.pred_instances.labels, other.pred_instances.labels)
+
+
+def test_test_command_scores_the_file_as_the_checkpoint(exported: Exported, tmp_path: Path) -> None:
+    values = []
+    for name, weights in (("file", exported.file), ("checkpoint", exported.checkpoint)):
+        folder = tmp_path / name
+        assert test_command.main([str(CONFIG), str(weights), "--work-dir", str(folder)]) == 0
+        (metrics,) = (json.loads(file.read_text()) for file in folder.glob("*/*.json"))
+        values.append(metrics["coco/bbox_mAP"])
+    assert values[0] == pytest.approx(values[1], abs=1e-3)
+
+
+def test_a_larger_picture_is_refused(exported: Exported) -> None:
+    deployed = load(exported.file)
+    with pytest.raises(DataError, match="--shape 160 128"):
+        deployed.run(torch.zeros(1, 3, 160, 128, dtype=torch.uint8), torch.tensor([[160, 128]]))
+
+
+def test_other_files_are_refused(exported: Exported, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no file"):
+        load(tmp_path / "none.onnx")
+    (tmp_path / "torn.onnx").write_bytes(exported.file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="torn"):
+        load(tmp_path / "torn.onnx")
+    foreign = onnx.load(exported.file)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    with pytest.raises(CheckpointError, match="not an export of fastdet"):
+        load(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shape", "100", "128"], "multiples of 32; the next ones are 128 128"),
+        (["--shape", "128", "128", "--output", "model.engine"], "must end in .onnx"),
+    ],
+)
+def test_bad_input_is_one_message(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "model.onnx"
+    assert main([str(CONFIG), "--output", str(target), *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_graph_is_removed(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastdet.deploy import onnx_file, runtime
+
+    model = onnx.load(exported.file)
+    monkeypatch.setattr(onnx_file, "export_model", lambda *_: model)
+    right = runtime.OnnxSession.run
+
+    def shifted(self: runtime.OnnxSession, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = right(self, images, sizes)
+        return {**outputs, "boxes": outputs["boxes"] + 1}
+
+    monkeypatch.setattr(runtime.OnnxSession, "run", shifted)
+    target = tmp_path / "wrong.onnx"
+    arguments = [str(CONFIG), str(exported.checkpoint), "--shape", "128", "128", "--output", str(target)]
+    assert main([*arguments, "--verify", "1"]) == 4
+    assert not target.exists()
+    assert json.loads(target.with_suffix(".json").read_text())["verification"]["holds"] is False
+    assert "does not find the same" in capsys.readouterr().err
