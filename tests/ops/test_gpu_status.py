@@ -9,6 +9,9 @@ from fastdet import ops
 from fastdet.ops import gpu_status
 from fastdet.utils.environment import collect_environment, describe_environment
 
+MADE_OF_OTHERS = {"nms_levels", "top_indices"}
+"""Ops in Python, which call kernels of other ops."""
+
 
 @pytest.fixture
 def built() -> None:
@@ -25,7 +28,8 @@ def test_every_op_with_a_cuda_kernel_is_unproven_until_it_is_listed(monkeypatch:
     monkeypatch.setattr(gpu_status, "RUN_ON_A_GPU", {})
     everything = gpu_status.never_run_on_a_gpu()
     assert {"nms", "roi_align", "roi_align_backward", "deform_conv2d", "ms_deform_attn"} <= set(everything)
-    assert {name for name in ops.__all__ if hasattr(torch.ops.fastdet, name)} <= set(everything)
+    native = {name for name in ops.__all__ if hasattr(torch.ops.fastdet, name)} - MADE_OF_OTHERS
+    assert native <= set(everything)
     monkeypatch.setattr(gpu_status, "RUN_ON_A_GPU", {"nms": "NVIDIA H100 (9.0)"})
     assert set(everything) - set(gpu_status.never_run_on_a_gpu()) == {"nms"}
 
