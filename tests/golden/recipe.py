@@ -35,7 +35,7 @@ def value_of(key: str, shape: tuple[int, ...]) -> np.ndarray | None:
         weight = rng.standard_normal(shape) * np.sqrt(1.0 / max(1, int(np.prod(shape[1:]))))
         # second-stage scores are spread, so that they are not all alike
         return weight * 3.0 if re.search(r"fc_cls|fc_reg|conv_logits", key) else weight
-    if leaf == "weight":
+    if leaf in ("weight", "gamma"):  # gamma: of attention added to a map
         return rng.uniform(0.5, 1.0, shape)
     if leaf.endswith("bias"):
         return 0.05 * rng.standard_normal(shape)

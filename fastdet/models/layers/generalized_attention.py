@@ -19,7 +19,9 @@ class GeneralizedAttention(nn.Module):
     """Attention of every cell to every `kv_stride`-th one, added to the map; it starts as the identity.
 
     Keys: query_conv, key_conv, value_conv, appr_geom_fc_x, appr_geom_fc_y, appr_bias, geom_bias, proj_conv, gamma, as
-    far as the terms need them.
+    far as the terms need them. Quirk kept for parity: where queries ask for positions and the term of positions alone
+    is not used, the vertical distances are asked for by the mirrored cell (row and column swapped), as MMCV does it and
+    GRoIE was trained with. Such maps must be square.
     Source: Zhu et al., An Empirical Study of Spatial Attention Mechanisms in Deep Networks, section 3.1.
 
     Args:
@@ -110,6 +112,13 @@ class GeneralizedAttention(nn.Module):
         along_y = self._position_features(self.appr_geom_fc_y, rows, key_rows, x)  # [M, H, h, D]
         grid = asked.expand(-1, -1, rows * columns, -1).unflatten(2, (rows, columns))  # [B, M, H, W, D]
         energy_x = torch.einsum("bmyxd,mxkd->bmyxk", grid, along_x)
+        if self.content_position and not self.position_alone:
+            if rows != columns:
+                raise ValueError(
+                    f"attention_type with queries asking for positions alone needs square maps, not {rows} x {columns}"
+                    "\n  add the term of the positions alone: '0101' instead of '0100'"
+                )
+            grid = grid.transpose(2, 3)
         energy_y = torch.einsum("bmyxd,mykd->bmyxk", grid, along_y)
         return (energy_y.unsqueeze(5) + energy_x.unsqueeze(4)).flatten(4, 5).flatten(2, 3)
 

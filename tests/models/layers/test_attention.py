@@ -61,10 +61,26 @@ def test_every_combination_of_terms_gives_the_maps_shape_and_gradients(terms: st
     torch.manual_seed(0)
     layer = GeneralizedAttention(8, num_heads=2, attention_type=terms)
     nn.init.ones_(layer.gamma)
-    out = layer(torch.rand(2, 8, 5, 6))
+    rows = 6 if terms in ("0100", "0110") else 5
+    out = layer(torch.rand(2, 8, rows, 6))
     out.square().sum().backward()
-    assert out.shape == (2, 8, 5, 6)
+    assert out.shape == (2, 8, rows, 6)
     assert all(p.grad is not None for p in layer.parameters())
+
+
+def test_without_positions_alone_vertical_distances_are_asked_for_by_the_mirrored_cell() -> None:
+    """Only horizontally: the cell itself. Only vertically: the transposed map's answer."""
+    torch.manual_seed(0)
+    layer = GeneralizedAttention(4, num_heads=1, attention_type="0100", kv_stride=1)
+    x = torch.rand(1, 4, 3, 3)
+    query = layer.query_conv(x)[0]  # [4, 3, 3]
+    nn.init.zeros_(layer.appr_geom_fc_x.weight)
+    features = layer._position_features(layer.appr_geom_fc_y, 3, 3, x)[0]  # [3, 3, 4]
+    energy = layer._energy(x, x)[0, 0].view(3, 3, 3, 3)  # query's row and column, key's row and column
+    expected = torch.einsum("dxy,ykd->yxk", query, features)  # row and column swapped
+    torch.testing.assert_close(energy, expected[..., None].expand(-1, -1, -1, 3))
+    with pytest.raises(ValueError, match="square maps, not 2 x 3"):
+        layer(torch.rand(1, 4, 2, 3))
 
 
 def test_terms_decide_the_parameters() -> None:
