@@ -276,6 +276,18 @@ def test_autocast_keeps_offsets_in_float32() -> None:
     assert torch.equal(actual, expected)
 
 
+@pytest.mark.cuda
+def test_the_gpu_says_that_its_gradient_is_not_deterministic(cuda: str) -> None:
+    a = moved(arguments(), cuda)
+    output = deform_conv2d(**{**a, "input": a["input"].requires_grad_()}).sum()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(RuntimeError, match="deform_conv2d_backward does not have a deterministic implementation"):
+            output.backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_errors_name_the_argument() -> None:
     a = arguments()
     with pytest.raises(ValueError, match="`offset` must have a multiple of 12 channels"):

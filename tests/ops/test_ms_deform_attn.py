@@ -201,6 +201,34 @@ def test_autocast_keeps_locations_in_float32() -> None:
     assert torch.equal(actual, expected)
 
 
+@pytest.mark.cuda
+def test_runs_without_a_host_sync_and_in_a_graph(cuda: str) -> None:
+    inputs = moved(arguments(32, torch.float32, queries=50), cuda)
+    expected = ms_deform_attn(*inputs)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        ms_deform_attn(*inputs)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = ms_deform_attn(*inputs)
+    graph.replay()
+    assert torch.equal(output, expected)
+
+
+@pytest.mark.cuda
+def test_the_gpu_says_that_its_gradient_is_not_deterministic(cuda: str) -> None:
+    inputs, _ = with_gradients(moved(arguments(), cuda))
+    output = ms_deform_attn(*inputs).sum()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(RuntimeError, match="ms_deform_attn_backward does not have a deterministic implementation"):
+            output.backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_errors_name_the_argument() -> None:
     value, shapes, locations, weights = arguments()
     with pytest.raises(ValueError, match=r"`value` must have the 30 cells of `spatial_shapes`, got 29"):
