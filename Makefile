@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON = $(VENV)/bin/python
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install test lint format quickstart
+.PHONY: install test sanitize lint format quickstart
 
 install:
 	VENV=$(VENV) ./quickstart.sh --install-only
@@ -23,6 +23,12 @@ test: install
 		-DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja
 	$(VENV)/bin/cmake --build build/ctest
 	$(VENV)/bin/ctest --test-dir build/ctest --output-on-failure
+
+# The kernels' own tests under the address, leak and undefined-behaviour sanitizers.
+sanitize:
+	cmake -S . -B build/sanitize -DFASTDET_SANITIZE=ON -DFASTDET_CUDA=OFF
+	cmake --build build/sanitize
+	ctest --test-dir build/sanitize --output-on-failure
 
 lint:
 	$(PYTHON) -m ruff check .

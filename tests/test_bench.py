@@ -79,3 +79,14 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(ValueError, match=r"other\.json holds no results"):
         read_result(path)
+
+
+def test_the_page_of_the_docs_is_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).resolve().parent.parent
+    monkeypatch.chdir(root)
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    page = (root / "docs" / "benchmarks.md").read_text()
+    assert page == printed, "make it again: python -m fastdet.bench > docs/benchmarks.md"

@@ -247,9 +247,7 @@ int launch_backward(const MsDeformAttnArgs& args, const MsDeformAttnGradients& g
   return cudaGetLastError();
 }
 
-bool nothing_to_do(const MsDeformAttnArgs& args) {
-  return args.batch == 0 || args.queries == 0 || args.heads == 0 || args.channels == 0;
-}
+bool nothing_to_do(const MsDeformAttnArgs& args) { return args.batch == 0 || args.queries == 0 || args.heads == 0; }
 
 }  // namespace
 

@@ -123,6 +123,23 @@ inline void attend_samples(const T* value, int64_t cell_stride, int64_t channels
   }
 }
 
+// Cells lie anywhere: those of the gradient, which are written, are asked for some samples before their turn.
+constexpr int64_t kSamplesAhead = 2;
+constexpr int64_t kCacheLineBytes = 64;
+
+template <typename T>
+inline void prefetch_cells(const T* value, const accumulator_t<T>* value_gradient, int64_t cell_stride,
+                           int64_t channels, const AttentionTaps<accumulator_t<T>>& taps, int64_t sample) {
+  constexpr int64_t step = kCacheLineBytes / static_cast<int64_t>(sizeof(accumulator_t<T>));
+  for (int corner = 0; corner < 4; ++corner) {
+    const int64_t at = taps.cell[corner][sample] * cell_stride;
+    for (int64_t c = 0; c < channels; c += step) {
+      __builtin_prefetch(value + at + c);
+      __builtin_prefetch(value_gradient + at + c, 1);
+    }
+  }
+}
+
 // Adds to the gradient of the values, and gives each sample's products of the gradient with its four cells.
 template <typename T>
 inline void scatter_samples(const T* value, accumulator_t<T>* value_gradient, int64_t cell_stride, int64_t channels,
@@ -132,6 +149,9 @@ inline void scatter_samples(const T* value, accumulator_t<T>* value_gradient, in
   using V = vector_t<A>;
   constexpr int64_t lanes = kLanes<A>;
   for (int64_t i = 0; i < size; ++i) {
+    if (i + kSamplesAhead < size) {
+      prefetch_cells(value, value_gradient, cell_stride, channels, taps, i + kSamplesAhead);
+    }
     if (taps.sides[i] == 0) {
       for (int corner = 0; corner < 4; ++corner) dots[corner][i] = A(0);
       continue;

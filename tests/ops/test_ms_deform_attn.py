@@ -149,7 +149,7 @@ def test_every_query_reads_its_own_image(device: str, batch: int, queries: int) 
 
 @pytest.mark.parametrize(
     ("batch", "queries", "heads", "points", "channels"),
-    [(0, 3, 2, 2, 4), (2, 0, 2, 2, 4), (1, 3, 2, 0, 4), (1, 3, 0, 2, 4)],
+    [(0, 3, 2, 2, 4), (2, 0, 2, 2, 4), (1, 3, 2, 0, 4), (1, 3, 0, 2, 4), (2, 3, 2, 2, 0)],
 )
 def test_empty_inputs(device: str, batch: int, queries: int, heads: int, points: int, channels: int) -> None:
     given_ = moved(arguments(channels, torch.float32, batch, queries, heads, max(points, 1)), device)
