@@ -239,8 +239,8 @@ class Backward {
       parallel_for(run, args_.batch * rows, std::max<int64_t>(1, kMinTaskNanoseconds / row_nanoseconds),
                    [&](int64_t begin, int64_t end) { clear_rows<A>(args_, begin, end); });
     }
-    // All planes of a few channels stay in the cache while the RoIs pass over them.
-    constexpr int64_t kPlanes = 4;
+    // All planes of a channel stay in the cache while the RoIs pass over them.
+    constexpr int64_t kPlanes = 1;
     const int64_t width = channels_inside ? kChannelBlock : kPlanes;
     const int64_t blocks = (args_.channels + width - 1) / width;
     const int64_t tasks = args_.batch * blocks;
