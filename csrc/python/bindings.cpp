@@ -325,5 +325,6 @@ PYBIND11_MODULE(_C, m) {
         "negative"_a, "min_positive"_a = 0.0, "match_low_quality"_a = true, "all_ties"_a = true,
         "candidates"_a = py::none(), "blocked"_a = py::none());
   fastdet::bind_losses(m);
+  fastdet::bind_postprocess(m);
   m.def("build_info", &fastdet::build_info, "What the native modules were built with, and which CPU kernels run.");
 }
