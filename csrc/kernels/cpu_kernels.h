@@ -6,6 +6,7 @@
 #include "box_iou.h"
 #include "deform_taps.h"
 #include "half.h"
+#include "roi_max_pool.h"
 #include "soft_nms.h"
 
 namespace fastdet {
@@ -201,6 +202,13 @@ struct BoxIouLoops {
 };
 
 template <typename T>
+struct RaiseMaximumLoop {
+  // best[c] and chosen[c] of one sample for channels that lie innermost.
+  void (*raise)(const T* image, const SampleTaps<accumulator_t<T>>& taps, int64_t channels, int32_t number, bool first,
+                accumulator_t<T>* best, int32_t* chosen);
+};
+
+template <typename T>
 struct WidenLoop {
   void (*widen)(const T* from, int64_t count, accumulator_t<T>* to);
 };
@@ -264,6 +272,7 @@ struct CpuKernels {
   // out[i] = whether a blend of two rows, which hold whole vectors, reaches the threshold.
   void (*paste_row)(const float* upper, const float* lower, float upper_weight, float lower_weight, float threshold,
                     int64_t count, uint8_t* out);
+  ByFeature<RaiseMaximumLoop> raise_maximum;
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

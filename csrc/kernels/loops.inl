@@ -17,6 +17,7 @@
 #include "gemm.inl"
 #include "ms_deform_attn.inl"
 #include "paste_masks.inl"
+#include "roi_max_pool.inl"
 #include "sigmoid_focal_loss.inl"
 #include "soft_nms.inl"
 
@@ -233,7 +234,8 @@ inline CpuKernels kernels_of_this_set(const char* name) {
            {&overlap_row<double>, &overlap_pairs<double>, &overlap_slopes<double>}},
           &soft_nms_segment,
           &nms_match,
-          &paste_row};
+          &paste_row,
+          {{&raise_maximum<float>}, {&raise_maximum<Half>}, {&raise_maximum<BFloat16>}, {&raise_maximum<double>}}};
 }
 
 }  // namespace FASTDET_ISA

@@ -370,5 +370,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("ms_deform_attn", &fastdet::ms_deform_attn, "value"_a, "spatial_shapes"_a, "sampling_locations"_a,
         "attention_weights"_a);
   fastdet::bind_losses(m);
+  fastdet::bind_postprocess(m);
   m.def("build_info", &fastdet::build_info, "What the native modules were built with, and which CPU kernels run.");
 }

@@ -19,5 +19,6 @@ void without_lock(const Function& function) {
 }
 
 void bind_losses(py::module_& module);
+void bind_postprocess(py::module_& module);
 
 }  // namespace fastdet

@@ -54,6 +54,14 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
       "soft_nms_padded(Tensor boxes, Tensor scores, Tensor? groups, Tensor? valid, int method, float iou_threshold, "
       "float sigma, float min_score, SymInt max_output) -> (Tensor, Tensor, Tensor)");
   m.def("nms_match(Tensor boxes, float iou_threshold) -> Tensor");
+  m.def(
+      "roi_max_pool(Tensor[] features, Tensor rois, Tensor? levels, float[] spatial_scales, SymInt output_h, "
+      "SymInt output_w, int mode, int sampling_ratio, bool aligned, float finest_scale, bool channels_last) "
+      "-> (Tensor, Tensor)");
+  m.def(
+      "roi_max_pool_backward(Tensor grad, Tensor chosen, Tensor rois, Tensor? levels, float[] spatial_scales, "
+      "SymInt batch, SymInt[] sizes, int mode, int sampling_ratio, bool aligned, float finest_scale, "
+      "bool channels_last) -> Tensor[]");
   m.def("paste_masks(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold) -> Tensor");
 }
 

@@ -15,6 +15,7 @@ from fastdet.ops.nms_match import nms_match
 from fastdet.ops.nms_padded import nms_padded
 from fastdet.ops.paste_masks import paste_masks
 from fastdet.ops.roi_align import roi_align
+from fastdet.ops.roi_max_pool import roi_pool
 from fastdet.ops.sigmoid_focal_loss import sigmoid_focal_loss
 from fastdet.ops.soft_nms import soft_nms, soft_nms_padded
 from fastdet.ops.top_indices import top_indices
@@ -43,6 +44,7 @@ __all__ = [
     "paired_box_iou",
     "paste_masks",
     "roi_align",
+    "roi_pool",
     "rpn_proposals",
     "sigmoid_focal_loss",
     "soft_nms",

@@ -17,6 +17,7 @@ from fastdet.ops.reference_losses import box_iou as box_iou
 from fastdet.ops.reference_losses import paired_box_iou as paired_box_iou
 from fastdet.ops.reference_losses import sigmoid_focal_loss as sigmoid_focal_loss
 from fastdet.ops.reference_masks import paste_masks as paste_masks
+from fastdet.ops.reference_pooling import roi_pool as roi_pool
 from fastdet.ops.reference_suppression import nms_match as nms_match
 from fastdet.ops.reference_suppression import soft_nms as soft_nms
 
@@ -125,6 +126,7 @@ def roi_align(
     aligned: bool = True,
     finest_scale: float = 56.0,
     levels: Tensor | None = None,
+    pool_mode: str = "avg",
 ) -> Tensor:
     """Each RoI's bins as weighted sums over the whole map of its level; differentiable through torch."""
     output_h, output_w = (output_size, output_size) if isinstance(output_size, int) else output_size
@@ -136,9 +138,27 @@ def roi_align(
         x = axis_samples(roi[1], roi[3], scale, output_w, sampling_ratio, aligned)
         y_weights = axis_weights(y, feature.shape[1]).to(feature.dtype)
         x_weights = axis_weights(x, feature.shape[2]).to(feature.dtype)
+        if pool_mode == "max":
+            pooled.append(_largest_samples(feature, y, x)[None])
+            continue
         count = max(y.per_bin * x.per_bin, 1)
         pooled.append(torch.einsum("py,qx,cyx->cpq", y_weights, x_weights, feature)[None] / count)
     return torch.cat(pooled)
+
+
+def _largest_samples(feature: Tensor, y: BinSamples, x: BinSamples) -> Tensor:
+    """The largest sample of each bin, [C, h, w]; 0 for a bin without samples."""
+    height, width = y.positions.shape[0], x.positions.shape[0]
+    if y.per_bin == 0 or x.per_bin == 0:
+        return feature.new_zeros(feature.shape[0], height, width)
+    # Every sample as a bin of its own: its weights over the cells of its axis.
+    y_weights, x_weights = (
+        axis_weights(BinSamples(axis.positions.reshape(-1, 1), 1), size).to(feature.dtype)
+        for axis, size in ((y, feature.shape[1]), (x, feature.shape[2]))
+    )
+    samples = torch.einsum("py,qx,cyx->cpq", y_weights, x_weights, feature)
+    by_bin = samples.unflatten(2, (width, x.per_bin)).unflatten(1, (height, y.per_bin))  # [C, h, y, w, x]
+    return by_bin.amax((2, 4))
 
 
 def grid_anchors(

@@ -4,7 +4,7 @@ B images, C channels, L levels, K RoIs, (h, w) output size.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ def roi_align(
     aligned: bool = True,
     finest_scale: float = 56.0,
     levels: Tensor | None = None,
+    pool_mode: Literal["avg", "max"] = "avg",
 ) -> Tensor:
     """Pools each RoI from its pyramid level: averages of bilinear samples in a grid of bins.
 
@@ -40,17 +41,37 @@ def roi_align(
             MMDetection 1.x and Detectron.
         finest_scale: Size in input pixels from which on, doubled, RoIs go to level 1.
         levels: [K] int64, the level of each RoI.
+        pool_mode: "max" takes the largest of each bin's samples, of which those outside of the map are 0, instead of
+            their mean.
 
     Returns:
         [K, C, h, w] in the features' dtype. Differentiable with respect to the features, with a deterministic
-        gradient.
+        gradient; that of "max" goes to the first of equal samples, and is summed atomically on a GPU.
 
     Raises:
-        ValueError: A shape, dtype or count does not fit.
+        ValueError: A shape, dtype, count or the mode does not fit.
         RuntimeError: On the CPU, a batch index or level is out of range. On a GPU such a RoI gives zeros.
 
     Source: He et al., "Mask R-CNN" (ICCV 2017), section 3; Lin et al., "Feature Pyramid Networks" (CVPR 2017), eq. 1.
     """
+    features, rois, output_h, output_w = pooling_arguments(features, rois, output_size, spatial_scales, levels)
+    scales = [float(scale) for scale in spatial_scales]
+    options = (sampling_ratio, aligned, finest_scale, is_channels_last(features[0]))
+    if pool_mode == "max":
+        return torch.ops.fastdet.roi_max_pool(features, rois, levels, scales, output_h, output_w, 0, *options)[0]
+    if pool_mode != "avg":
+        raise ValueError(f"`pool_mode` must be 'avg' or 'max', got {pool_mode!r}")
+    return torch.ops.fastdet.roi_align(features, rois, levels, scales, output_h, output_w, *options)
+
+
+def pooling_arguments(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    output_size: int | tuple[int, int],
+    spatial_scales: Sequence[float],
+    levels: Tensor | None,
+) -> tuple[list[Tensor], Tensor, int, int]:
+    """Features and RoIs as the kernels take them, and (h, w), after the checks that all poolings of RoIs share."""
     features = list(features)
     output_h, output_w = (output_size, output_size) if isinstance(output_size, int) else output_size
     if not features:
@@ -71,18 +92,7 @@ def roi_align(
     if output_h <= 0 or output_w <= 0:
         raise ValueError(f"`output_size` must be positive, got {output_size}")
     coordinate_dtype = torch.float64 if features[0].dtype == torch.float64 else torch.float32
-    return torch.ops.fastdet.roi_align(
-        features,
-        rois.to(coordinate_dtype),
-        levels,
-        [float(scale) for scale in spatial_scales],
-        output_h,
-        output_w,
-        sampling_ratio,
-        aligned,
-        finest_scale,
-        is_channels_last(features[0]),
-    )
+    return features, rois.to(coordinate_dtype), output_h, output_w
 
 
 def is_channels_last(feature: Tensor) -> bool:

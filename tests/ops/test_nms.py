@@ -108,6 +108,47 @@ def test_equals_the_reference_on_grid_boxes(rows: list[tuple[int, ...]], thresho
     assert nms(boxes, scores, threshold).tolist() == reference.nms(boxes, scores, threshold).tolist()
 
 
+coordinate = st.one_of(st.integers(-4, 6), st.sampled_from([math.nan, math.inf, -math.inf, 1e30, -1e30]))
+score = st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 0.0, 0.25, 0.5, -1.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(coordinate, coordinate, coordinate, coordinate, score, st.sampled_from([0, -1, 2**40])), max_size=40
+    ),
+    threshold=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_equals_the_reference_where_numbers_are_not_finite(
+    rows: list[tuple[float, float, float, float, float, int]], threshold: float
+) -> None:
+    boxes = torch.tensor([row[:4] for row in rows], dtype=torch.float32).view(-1, 4)
+    scores = torch.tensor([row[4] for row in rows], dtype=torch.float32)
+    groups = torch.tensor([row[5] for row in rows], dtype=torch.int64)
+    expected = reference.batched_nms(boxes, scores, groups, threshold)
+    assert batched_nms(boxes, scores, groups, threshold).tolist() == expected.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 200), seed=st.integers(0, 2**20), threshold=st.sampled_from([0.2, 0.5, 0.8]))
+def test_the_order_of_the_boxes_does_not_matter(count: int, seed: int, threshold: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    boxes, groups = random_boxes(count, seed), random_groups(count, seed)
+    scores = torch.randperm(count, generator=generator) / count  # all different: ties go by index
+    order = torch.randperm(count, generator=generator)
+    kept = batched_nms(boxes, scores, groups, threshold)
+    assert torch.equal(order[batched_nms(boxes[order], scores[order], groups[order], threshold)], kept)
+    assert torch.equal(order[nms(boxes[order], scores[order], threshold)], nms(boxes, scores, threshold))
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 120), seed=st.integers(0, 2**20), threshold=st.sampled_from([0.2, 0.5, 0.8]))
+def test_kept_boxes_are_kept_again(count: int, seed: int, threshold: float) -> None:
+    boxes, scores = random_boxes(count, seed), tied_scores(count, seed)
+    kept = nms(boxes, scores, threshold)
+    assert torch.equal(nms(boxes[kept], scores[kept], threshold), torch.arange(len(kept)))
+
+
 def test_kept_boxes_do_not_overlap_and_others_do(device: str) -> None:
     # Too many boxes for the reference's loop, but the greedy rule can be checked on its result.
     count = 3000

@@ -129,6 +129,18 @@ def test_overlaps_equal_the_torch_ops() -> None:
         _C.box_iou(first.numpy(), second.numpy(), kind="ciou")
 
 
+def test_soft_nms_and_pasted_masks_equal_the_torch_ops() -> None:
+    for groups in (None, GROUPS):
+        expected = ops.soft_nms(BOXES, SCORES, 0.3, method="gaussian", groups=groups)
+        given = None if groups is None else groups.numpy()
+        index, scores = _C.soft_nms(BOXES.numpy(), SCORES.numpy(), 0.3, method="gaussian", groups=given)
+        assert index.tolist() == expected[0].tolist()
+        assert scores.tolist() == expected[1].tolist()
+    masks = torch.rand(5, 7, 7, generator=torch.Generator().manual_seed(7))
+    pasted = _C.paste_masks(masks.numpy(), BOXES[:5].numpy() + 60, (50, 70))
+    assert np.array_equal(pasted, ops.paste_masks(masks, BOXES[:5] + 60, (50, 70)).numpy())
+
+
 def test_dlpack_arrays_and_lists_are_taken_as_they_are() -> None:
     expected = _C.nms(BOXES.numpy(), SCORES.numpy(), 0.4).tolist()
     assert _C.nms(BOXES, SCORES, 0.4).tolist() == expected  # torch tensors speak DLPack

@@ -98,6 +98,11 @@ CASES["paired_box_iou_backward"] = (SCORES[:9], PAIR[0].detach(), PAIR[1].detach
 CASES["soft_nms"] = (BOXES, SCORES, GROUPS, 1, 0.3, 0.5, 0.01)
 CASES["soft_nms_padded"] = (BOXES[None], SCORES[None], None, SCORES[None] > 0.2, 2, 0.3, 0.5, 0.01, 7)
 CASES["paste_masks"] = (SCORES[:32].view(2, 4, 4), BOXES[:2], 20, 30, 0.5)
+CASES["roi_max_pool"] = (*roi_arguments(True)[:6], 0, *roi_arguments(True)[6:])
+CASES["roi_max_pool_backward"] = (
+    *(CASES["roi_align_backward"][0], torch.ones(5, 3, 2, 3, dtype=torch.int32), *CASES["roi_align_backward"][1:6]),
+    *(0, *CASES["roi_align_backward"][6:]),
+)
 CASES["nms_match"] = (BOXES, 0.3)
 CASES["sigmoid_focal_loss_backward"] = (torch.tensor(2.0), LOGITS, FOCAL_LABELS, None, 0.25, 0.75, 1.5)
 
@@ -137,6 +142,9 @@ def detector_like(boxes: Tensor, scores: Tensor, groups: Tensor, base: Tensor, f
     for kind in ("iou", "giou", "diou", "ciou"):
         pooled = pooled + ops.paired_box_iou(moved, chosen, kind=kind).mean()
     pooled = pooled + ops.box_iou(chosen, boxes).mean()
+    boxes_of_image = torch.cat([torch.zeros_like(chosen[:, :1]), chosen.abs()], dim=1)
+    pooled = pooled + ops.roi_pool(features, boxes_of_image, 3, SCALES)
+    pooled = pooled + ops.roi_align(features, boxes_of_image, 3, SCALES, pool_mode="max")
     pasted = ops.paste_masks(features[0][0, :, :5, :5].detach(), boxes[:4], (20, 30), 0.2)
     pooled = pooled + pasted.float().mean()
     _, soft, _ = ops.soft_nms_padded(boxes[None], scores[None], groups[None], 0.3, 6, method="gaussian")
