@@ -7,12 +7,20 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from fastdet.build import build_detector, choose_device, load_weights, test_transforms
+from fastdet.build import (
+    build_detector,
+    choose_device,
+    is_exported,
+    load_exported,
+    load_weights,
+    test_transforms,
+)
 from fastdet.compat import load_experiment, to_experiment
 from fastdet.compat.checkpoints import load_checkpoint, stored_config
 from fastdet.config.schema import Experiment
@@ -27,6 +35,9 @@ from fastdet.utils.files import write_text
 from fastdet.visualization.draw import draw_instances
 from fastdet.visualization.pictures import write_picture
 from fastdet.visualization.predictions import result_to_json
+
+if TYPE_CHECKING:
+    from fastdet.deploy import DeployedDetector
 
 
 class Detector:
@@ -123,13 +134,7 @@ def inference_detector(model: Detector, images: Image | Sequence[Image]) -> Resu
 
 def predict_source(options: argparse.Namespace) -> None:
     """Runs `fastdet predict`: pictures into <out-dir>/vis, JSON into <out-dir>/preds."""
-    detector = init_detector(
-        options.config,
-        options.checkpoint,
-        options.device,
-        options.cfg_options,
-        trust_checkpoint=options.trust_checkpoint,
-    )
+    detector = _named_detector(options)
     out = Path(options.out_dir)
     found, names = 0, set[str]()
     for chunk in _chunks(frames(options.source), options.batch_size):
@@ -143,6 +148,19 @@ def predict_source(options: argparse.Namespace) -> None:
     if sys.stderr.isatty():
         print(file=sys.stderr)
     print(f"{found} objects of score >= {options.score_thr:g} in {len(names)} pictures -> {out}")
+
+
+def _named_detector(options: argparse.Namespace) -> "Detector | DeployedDetector":
+    """The exported detector, or that of a config and a checkpoint."""
+    if is_exported(options.checkpoint):
+        return load_exported(options.checkpoint)
+    return init_detector(
+        options.config,
+        options.checkpoint,
+        options.device,
+        options.cfg_options,
+        trust_checkpoint=options.trust_checkpoint,
+    )
 
 
 def _write(

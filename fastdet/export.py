@@ -1,11 +1,11 @@
-"""`fastdet export CFG [CKPT]`: writes a detector as an ONNX file, and proves that it finds the same."""
+"""`fastdet export CFG [CKPT]`: writes a detector as an ONNX file or engine, and proves that it finds the same."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from fastdet.utils import cli
-from fastdet.utils.errors import FastdetError
+from fastdet.utils.errors import EnvironmentProblem, FastdetError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -13,12 +13,28 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="fastdet export", description="Write a detector as a file for deployment.")
     cli.add_config(p)
     p.add_argument("checkpoint", metavar="CKPT", nargs="?", help="weights (default: random ones, for timing alone)")
-    p.add_argument("--backend", choices=["onnx"], default="onnx", help="what the file is for (default onnx)")
+    p.add_argument(
+        "--backend", choices=["onnx", "tensorrt", "tensorrt_rtx"], default="onnx",
+        help="what the file is for (default onnx); the others build an engine from the ONNX file beside it",
+    )  # fmt: skip
     p.add_argument(
         "--shape", nargs=2, type=cli.positive, required=True, metavar=("H", "W"),
         help="pixels of the input; smaller pictures are padded",
     )  # fmt: skip
-    p.add_argument("-o", "--output", metavar="FILE", required=True, help="the file to write; FILE.json tells about it")
+    p.add_argument(
+        "-o", "--output", metavar="FILE", required=True,
+        help="the file to write, .onnx or .engine; the .json beside it tells about it",
+    )  # fmt: skip
+    p.add_argument(
+        "--batch", nargs=3, type=cli.positive, default=[1, 1, 8], metavar=("MIN", "OPT", "MAX"),
+        help="images that an engine takes at once (default 1 1 8); ONNX files take any number",
+    )  # fmt: skip
+    p.add_argument(
+        "--capability", metavar="SM89",
+        help="the GPU that a TensorRT-RTX engine is for (default: Ampere and later)",
+    )  # fmt: skip
+    p.add_argument("--timing-cache", metavar="FILE", help="measurements that TensorRT keeps between builds")
+    p.add_argument("--triton", metavar="DIR", help="also write a model repository for Triton Inference Server")
     p.add_argument("--layout", choices=["hwc", "chw"], default="hwc", help="of the uint8 input (default hwc)")
     p.add_argument("--whole-images", action="store_true", help="every picture fills the input: no input `sizes`")
     p.add_argument("--candidates", type=cli.positive, default=1000, help="boxes that NMS looks at (default 1000)")
@@ -39,9 +55,13 @@ def command(options: argparse.Namespace) -> int:
     """Exports what the options describe; returns the exit code."""
     if options.verify < 0:
         raise FastdetError(f"--verify {options.verify}: give a number of pictures, or 0 for no proof")
-    if not options.output.endswith(".onnx"):
-        raise FastdetError(f"--output must end in .onnx, not {options.output!r}")
-    from fastdet import exporting  # torch is imported here, so that --help answers at once
+    suffix = ".onnx" if options.backend == "onnx" else ".engine"
+    if not options.output.endswith(suffix):
+        raise FastdetError(f"--output must end in {suffix} for --backend {options.backend}, not {options.output!r}")
+    try:
+        from fastdet import exporting  # torch is imported here, so that --help answers at once
+    except ModuleNotFoundError as problem:
+        raise EnvironmentProblem(f"export needs {problem.name}: pip install 'fastdet[export]'") from problem
 
     return exporting.run(options)
 

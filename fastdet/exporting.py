@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
@@ -18,13 +19,15 @@ from fastdet.compat import load_experiment
 from fastdet.config.schema import Experiment
 from fastdet.data.collate import collate
 from fastdet.data.pipeline import prepare
+from fastdet.deploy import onnx_file, runtime, tensorrt, triton
 from fastdet.deploy.graph import GraphOptions, check_shape
 from fastdet.deploy.metadata import Metadata
+from fastdet.deploy.tensorrt import EngineOptions
 from fastdet.deploy.verify import LIMITS, Comparison, compare
 from fastdet.structures import Batch, Detections, Sample
 from fastdet.utils import cli
-from fastdet.utils.errors import EnvironmentProblem, FastdetError
-from fastdet.utils.files import write_text
+from fastdet.utils.errors import FastdetError
+from fastdet.utils.files import write_bytes, write_text
 
 BATCH = 3
 """Pictures at once in the proof: more than one, and not the number that the graph was traced with."""
@@ -33,10 +36,6 @@ GREY = 114
 
 def run(options: argparse.Namespace) -> int:
     """Exports, proves, writes the record; returns 0, or 4 if the file does not find the same."""
-    try:
-        from fastdet.deploy import onnx_file, runtime
-    except ImportError as problem:
-        raise EnvironmentProblem(f"export needs onnxscript ({problem}): pip install 'fastdet[export]'") from problem
     experiment = load_experiment(options.config, options.cfg_options)
     detector, classes = _detector(experiment, options)
     graph = GraphOptions(
@@ -48,11 +47,12 @@ def run(options: argparse.Namespace) -> int:
         max_detections=options.max_detections,
     )
     check_shape(detector, graph.shape)
+    engine = _engine_options(options)
     batches = list(_batches(experiment, graph, options.verify)) if options.verify else []
     metadata = _metadata(experiment, detector, classes, graph, options)
     start = time.perf_counter()
     model = onnx_file.export_model(detector, graph, metadata)
-    target = Path(options.output)
+    target = Path(options.output).with_suffix(".onnx")
     onnx_file.save_model(model, target)
     record: dict[str, Any] = {
         "file": target.name,
@@ -75,8 +75,54 @@ def run(options: argparse.Namespace) -> int:
                 file.unlink(missing_ok=True)
             print(f"error: onnxruntime does not find the same; {target} is removed", file=sys.stderr)
             code = cli.EXIT_VERIFICATION
+    if code == cli.EXIT_OK and engine is not None:
+        record["engine"] = _build_engine(Path(options.output), target, metadata, engine)
+    if code == cli.EXIT_OK and options.triton:
+        _write_repository(Path(options.triton), Path(options.output), model, metadata, options)
     write_text(target.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     return code
+
+
+def _write_repository(
+    folder: Path, file: Path, model: onnx.ModelProto, metadata: Metadata, options: argparse.Namespace
+) -> None:
+    """A Triton model repository of the exported file."""
+    triton.write_repository(
+        folder, file, triton.outputs_of(model), metadata, name=file.stem, max_batch=options.batch[2]
+    )
+    print(f"Triton model repository: {folder}")
+
+
+def _engine_options(options: argparse.Namespace) -> EngineOptions | None:
+    """What to build beside the ONNX file; the library is looked for before the work begins."""
+    if options.backend == "onnx":
+        return None
+    engine = EngineOptions(
+        backend=options.backend,
+        batch=tuple(options.batch),
+        capability=options.capability,
+        timing_cache=options.timing_cache,
+    )
+    tensorrt.import_library(engine.backend)
+    return engine
+
+
+def _build_engine(target: Path, source: Path, metadata: Metadata, options: EngineOptions) -> dict[str, Any]:
+    """Builds and writes the engine; what the record says of it."""
+    start = time.perf_counter()
+    content = tensorrt.build_engine(str(source), metadata, options)
+    write_bytes(target, content)
+    print(f"{target}: {len(content) / 1e6:.1f} MB")
+    print("warning: the engine has not been run, so nothing is proven of it: unverified", file=sys.stderr)
+    return {
+        "file": target.name,
+        "bytes": len(content),
+        "seconds": round(time.perf_counter() - start, 1),
+        "library": f"{options.backend} {tensorrt.import_library(options.backend).__version__}",
+        "batch": list(options.batch),
+        "capability": options.capability or "any",
+        "verification": "unverified",
+    }
 
 
 def _detector(experiment: Experiment, options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...]]:

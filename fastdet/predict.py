@@ -14,6 +14,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("source", metavar="SOURCE", help="a picture, a folder, a glob in quotes, or a video")
     cli.add_config(p, optional=True)
     p.add_argument("checkpoint", metavar="CKPT", nargs="?", help="weights: a file, or a name such as torchvision://...")
+    p.add_argument("--engine", metavar="FILE", help="an exported detector, instead of CFG and CKPT")
     p.add_argument("--weights", metavar="CKPT", help="the weights, as MMDetection's image_demo.py takes them")
     p.add_argument("--out-dir", default="outputs", help="folder for vis/ (pictures) and preds/ (JSON); default outputs")
     p.add_argument("--score-thr", "--pred-score-thr", type=float, default=0.3, help="least score (default 0.3)")
@@ -29,9 +30,10 @@ def command(options: argparse.Namespace) -> None:
     """Runs the detector over the source and writes pictures and JSON."""
     if options.checkpoint is None and not cli.is_config(options.config):
         options.config, options.checkpoint = None, options.config
-    if (options.checkpoint is None) == (options.weights is None):
-        raise FastdetError("give the weights once: SOURCE CFG CKPT, SOURCE CKPT, or --weights CKPT")
-    options.checkpoint = options.checkpoint or options.weights
+    given = [name for name in (options.checkpoint, options.weights, options.engine) if name is not None]
+    if len(given) != 1:
+        raise FastdetError("give the weights once: SOURCE CFG CKPT, SOURCE CKPT, --weights CKPT, or --engine FILE")
+    options.checkpoint = given[0]
     from fastdet import api  # torch is imported here, so that --help answers at once
 
     api.predict_source(options)

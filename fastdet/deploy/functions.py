@@ -255,8 +255,8 @@ def _grid_anchors(base_anchors: Tensor, sizes: Sequence[int], strides: Sequence[
 
 def _top_indices(scores: Any, number: Any) -> Any:
     """ONNX's TopK puts the lower index first among equals, as the op does."""
-    amount: Any = opset18.Constant(value_ints=[number])
-    _, indices = opset18.TopK(scores, amount)
+    length: Any = opset18.Constant(value_ints=[number])
+    _, indices = opset18.TopK(scores, length)
     return indices
 
 
@@ -304,9 +304,11 @@ def _function(name: str, signature: _Signature, body: Callable[..., Any]) -> Fun
     symbols = list(dict.fromkeys(size for shape, _ in given for size in shape if isinstance(size, str)))
     dims = {symbol: torch.export.Dim(f"size{i}", min=1, max=1 << 30) for i, symbol in enumerate(symbols)}
     length = {symbol: 2 + i for i, symbol in enumerate(symbols)}
-    examples = tuple(
-        torch.zeros([length[s] if isinstance(s, str) else s for s in shape], dtype=dtype) for shape, dtype in given
-    )
+
+    def example(size: int | str) -> int:
+        return length[size] if isinstance(size, str) else size
+
+    examples = tuple(torch.zeros([example(s) for s in shape], dtype=dtype) for shape, dtype in given)
     dynamic = tuple({i: dims[s] for i, s in enumerate(shape) if isinstance(s, str)} for shape, _ in given)
     module = _Body(body, [entry is not None for entry in signature.inputs])
     with torch.no_grad():

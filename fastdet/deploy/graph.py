@@ -90,7 +90,9 @@ class ExportModule(nn.Module):
 
     def predict(self, images: Tensor, sizes: Tensor | None = None) -> Detections:
         """The detector's own detections."""
-        pixels = images.permute(0, 3, 1, 2) if self.options.layout == "hwc" else images
+        pixels = images.float()  # before all else: TensorRT casts uint8, and does nothing more with it
+        if self.options.layout == "hwc":
+            pixels = pixels.permute(0, 3, 1, 2)
         if sizes is None:
             sizes = torch.tensor(self.options.shape, device=images.device).expand(images.shape[0], 2)
         return self.detector.predict(Batch(pixels, sizes.long(), None, ()))  # type: ignore[operator]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -13,9 +14,6 @@ from fastdet.deploy import load
 from fastdet.export import main
 from fastdet.utils.errors import CheckpointError, DataError
 from tests.deploy.conftest import CONFIG, Exported
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
 
 
 def test_command_proves_the_file(exported: Exported) -> None:
@@ -82,7 +80,7 @@ def test_other_files_are_refused(exported: Exported, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--shape", "100", "128"], "multiples of 32; the next ones are 128 128"),
-        (["--shape", "128", "128", "--output", "model.engine"], "must end in .onnx"),
+        (["--shape", "128", "128", "--output", "model.engine"], "must end in .onnx for --backend onnx"),
     ],
 )
 def test_bad_input_is_one_message(
@@ -114,3 +112,11 @@ def test_a_wrong_graph_is_removed(
     assert not target.exists()
     assert json.loads(target.with_suffix(".json").read_text())["verification"]["holds"] is False
     assert "does not find the same" in capsys.readouterr().err
+
+
+def test_predict_command_takes_the_file(exported: Exported, shapes: Path, tmp_path: Path) -> None:
+    from fastdet.predict import main as predict
+
+    arguments = [str(shapes / "val"), "--engine", str(exported.file), "--out-dir", str(tmp_path), "--no-save-vis"]
+    assert predict([*arguments, "--batch-size", "2"]) == 0
+    assert len(list((tmp_path / "preds").glob("*.json"))) == 5

@@ -1,0 +1,177 @@
+"""An ONNX file of ours as an engine: one builder for TensorRT and TensorRT-RTX, whose differences are a table.
+
+Engines are strongly typed: the graph alone says what is computed in which precision.
+"""
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onnx import ModelProto
+
+from fastdet.deploy.metadata import Metadata
+from fastdet.utils.errors import CheckpointError, EnvironmentProblem, FastdetError
+from fastdet.utils.files import write_bytes
+
+
+class Backend(NamedTuple):
+    """What tells the two libraries apart."""
+
+    module: str
+    package: str  # to install
+    oldest: tuple[int, int]
+    takes_capability: bool  # whether an engine is built for a named GPU, else for the one that builds
+    needs_gpu: bool  # to build
+
+
+BACKENDS = {
+    "tensorrt": Backend("tensorrt", "tensorrt", (10, 9), takes_capability=False, needs_gpu=True),
+    "tensorrt_rtx": Backend("tensorrt_rtx", "tensorrt-rtx", (1, 5), takes_capability=True, needs_gpu=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What an engine is built for.
+
+    Args:
+        backend: a key of BACKENDS.
+        batch: least, usual and greatest number of images.
+        capability: "SM89" and so on, of TensorRT-RTX alone; None: all GPUs that it knows, Ampere and later.
+        timing_cache: a file that keeps measurements between builds.
+    """
+
+    backend: str
+    batch: tuple[int, int, int] = (1, 1, 8)
+    capability: str | None = None
+    timing_cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
+            raise FastdetError(f"--batch {self.batch}: give the least, the usual and the greatest number, in order")
+        if self.capability is not None and not BACKENDS[self.backend].takes_capability:
+            raise FastdetError(f"--capability: {self.backend} builds for the GPU of this machine; leave the option out")
+
+
+def import_library(backend: str) -> Any:
+    """The Python module of a backend.
+
+    Raises:
+        EnvironmentProblem: it is missing or too old.
+    """
+    facts = BACKENDS[backend]
+    try:
+        library = importlib.import_module(facts.module)
+    except ImportError as problem:
+        needed = f"--backend {backend} needs {facts.package} ({problem}): pip install {facts.package}"
+        raise EnvironmentProblem(needed) from problem
+    version = tuple(int(part) for part in library.__version__.split(".")[:2])
+    if version < facts.oldest:
+        oldest = ".".join(map(str, facts.oldest))
+        raise EnvironmentProblem(f"{facts.package} {library.__version__} is too old: fastdet needs {oldest} or later")
+    return library
+
+
+def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOptions) -> bytes:
+    """The serialised engine of a model, or of the file that holds it.
+
+    Raises:
+        EnvironmentProblem: the library is missing or too old, or the machine has no GPU and it needs one.
+        FastdetError: the library refuses the graph; the message has its reasons.
+    """
+    library = import_library(options.backend)
+    messages: list[str] = []
+    try:
+        builder = library.Builder(_logger(library, messages))
+    except TypeError as problem:  # what the bindings raise when the library has no device
+        raise EnvironmentProblem(_without_gpu(options, messages)) from problem
+    network = builder.create_network(_network_flags(library))
+    parser = library.OnnxParser(network, _logger(library, messages))
+    parsed = parser.parse_from_file(model) if isinstance(model, str) else parser.parse(model.SerializeToString())
+    if not parsed:
+        reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        raise FastdetError(f"{options.backend} {library.__version__} cannot read the graph: {reasons or messages[-1:]}")
+    config = builder.create_builder_config()
+    config.clear_flag(library.BuilderFlag.TF32)
+    if options.capability is not None:
+        _set_capability(library, config, options.capability)
+    config.add_optimization_profile(_profile(builder, metadata, options.batch))
+    cache = _timing_cache(config, options.timing_cache)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        reasons = "; ".join(messages[-3:])
+        raise FastdetError(f"{options.backend} {library.__version__} cannot build the engine: {reasons}")
+    if cache is not None and options.timing_cache is not None:
+        write_bytes(options.timing_cache, bytes(cache.serialize()))
+    return bytes(engine)
+
+
+def tensors_of(model: ModelProto | str, backend: str) -> dict[str, tuple[str, tuple[int, ...], str]]:
+    """Name -> (input or output, shape, type) of what a backend's parser makes of a model."""
+    library = import_library(backend)
+    builder = library.Builder(_logger(library, []))
+    network = builder.create_network(_network_flags(library))
+    parser = library.OnnxParser(network, _logger(library, []))
+    parser.parse_from_file(model) if isinstance(model, str) else parser.parse(model.SerializeToString())
+    inputs = [("input", network.get_input(i)) for i in range(network.num_inputs)]
+    outputs = [("output", network.get_output(i)) for i in range(network.num_outputs)]
+    return {t.name: (kind, tuple(t.shape), str(t.dtype).removeprefix("DataType.")) for kind, t in (*inputs, *outputs)}
+
+
+def _logger(library: Any, messages: list[str]) -> Any:
+    """A logger that keeps errors for the exception's message."""
+
+    class Logger(library.ILogger):
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= library.ILogger.ERROR:
+                messages.append(message)
+
+    return Logger()
+
+
+def _network_flags(library: Any) -> int:
+    """TensorRT 10 has to be told to be strongly typed; later ones know nothing else."""
+    flag = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _set_capability(library: Any, config: Any, name: str) -> None:
+    known = sorted((key for key in vars(library.ComputeCapability) if key.startswith("SM")), key=lambda k: int(k[2:]))
+    if name not in known:
+        raise FastdetError(f"--capability {name!r} is none that this library builds for: {', '.join(known)}")
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(library.ComputeCapability, name), 0)
+
+
+def _profile(builder: Any, metadata: Metadata, batch: tuple[int, int, int]) -> Any:
+    height, width = metadata.shape
+    image = (height, width, 3) if metadata.layout == "hwc" else (3, height, width)
+    profile = builder.create_optimization_profile()
+    profile.set_shape("images", *((number, *image) for number in batch))
+    if not metadata.whole_images:
+        profile.set_shape("sizes", *((number, 2) for number in batch))
+    return profile
+
+
+def _timing_cache(config: Any, file: str | None) -> Any:
+    """The cache that the builder uses; None where there is none."""
+    if file is None:
+        return None
+    if not hasattr(config, "create_timing_cache"):
+        raise FastdetError("--timing-cache: this library measures nothing when it builds; leave the option out")
+    content = Path(file).read_bytes() if os.path.exists(file) else b""
+    cache = config.create_timing_cache(content)
+    if cache is None:
+        raise CheckpointError(f"{file} is no timing cache of this library: delete it")
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def _without_gpu(options: EngineOptions, messages: list[str]) -> str:
+    said = f" ({messages[-1]})" if messages else ""
+    return f"--backend {options.backend} builds on the GPU that the engine is for, and finds none here{said}"
