@@ -19,9 +19,26 @@ from tests.golden.harness import (
 )
 
 NAMES = sorted(path.stem for path in (FOLDER / "families").glob("*.json"))
+QUICK = (
+    "dynamic_rcnn",
+    "fast_rcnn__",
+    "faster_rcnn__faster-rcnn_r50_fpn_ohem",
+    "foveabox",
+    "free_anchor",
+    "gfl",
+    "legacy_1.x__faster",
+    "libra_rcnn__libra-retinanet",
+    "pafpn",
+    "reppoints__reppoints-moment",
+    "sabl__sabl-retinanet",
+    "ssd__ssdlite",
+    "tood",
+    "vfnet",
+)
+PARAMETERS = [pytest.param(n, marks=() if n.startswith(QUICK) else pytest.mark.slow, id=n) for n in NAMES]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_a_family_computes_what_mmdetection_computes(name: str) -> None:
     golden = Golden.family(name)
     detector = build_filled(golden.record["model"])
