@@ -2,7 +2,8 @@
 
 import ast
 import difflib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from fastdet.utils.errors import ConfigError, near_names
 
 # A new argument of a part is taken for a slip of the keyboard when it is this close to one that is there.
 _TOO_CLOSE = 0.85
+_MOST_COPIES = 8
+# Names that every config of MMDetection has, for its own use only.
+_VARIABLES = frozenset({"dataset_type", "data_root", "train_pipeline", "val_pipeline", "test_pipeline", "img_norm_cfg"})
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,19 @@ def apply_overrides(
     Args:
         known: whether the schema knows a key path that the config lacks; default: MMDetection's usual keys.
 
+    Warns:
+        UserWarning: a variable of the file was changed, and its old value stands where the file had used it.
+
     Raises:
         ConfigError: a key that neither the config nor the schema knows (without `+`), or a path through a value that
             holds no keys.
     """
+    changed = config
     for override in overrides:
-        config = _changed(config, override, 0, known or is_known)
-    return config
+        changed = _changed(changed, override, 0, known or is_known)
+    for override in overrides:
+        _warn_of_copies(config, changed, override, known or is_known)
+    return changed
 
 
 def _changed(node: Any, override: Override, depth: int, known: Callable[[tuple[str, ...]], bool]) -> Any:
@@ -151,6 +161,37 @@ def _changed(node: Any, override: Override, depth: int, known: Callable[[tuple[s
         value = adopt({name: value}, source)
     result.put(key, value, source)
     return result
+
+
+def _warn_of_copies(
+    config: ConfigDict, changed: ConfigDict, override: Override, known: Callable[[tuple[str, ...]], bool]
+) -> None:
+    """Says so if the override's variable was read before, by the file itself, and what it gave still stands there."""
+    name = override.keys[0]
+    old = config.get(name)
+    is_section = known((name,)) and name not in _VARIABLES
+    if is_section or not isinstance(old, str | list | tuple | dict) or not old:
+        return
+    copies = [path for key, value in changed.items() if key != name for path in _holders(value, old, key)]
+    if copies:
+        shown = ", ".join(copies[:_MOST_COPIES]) + (", ..." if len(copies) > _MOST_COPIES else "")
+        warnings.warn(
+            f"--cfg-options {override.text} : the file has used the variable {name!r} before, and this changes nothing "
+            f"of that\n  set what holds its value instead: {shown}",
+            stacklevel=3,
+        )
+
+
+def _holders(node: Any, value: Any, path: str) -> Iterator[str]:
+    """The paths below a node that hold a value, or a text that begins with it as a folder."""
+    if node == value or (isinstance(node, str) and isinstance(value, str) and node.startswith(f"{value.rstrip('/')}/")):
+        yield path
+    elif isinstance(node, dict):
+        for key, child in node.items():
+            yield from _holders(child, value, f"{path}.{key}")
+    elif isinstance(node, list | tuple):
+        for index, child in enumerate(node):
+            yield from _holders(child, value, f"{path}.{index}")
 
 
 def _check_new_key(

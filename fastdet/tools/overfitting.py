@@ -26,7 +26,7 @@ from fastdet.utils.seed import seed_everything
 FIGURES = {
     "coco/bbox_mAP_50": "box AP50",
     "coco/segm_mAP_50": "mask AP50",
-    "coco/AR@100": "recall of 100 proposals at IoU 0.5",
+    "coco/AR@100": "recall (IoU 0.5)",
 }
 """The metrics that count, and how they are printed."""
 TESTS = 6

@@ -1,5 +1,6 @@
 """Overrides from the command line: typed values, where they go, and what is refused."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,18 @@ def test_overridden_values_name_the_option_as_their_place(tmp_path: Path) -> Non
     assert loaded.model.backbone.sources["style"].line == 3
     assert loaded.model.sources["backbone"].line == 2
     assert str(loaded.model.neck.place("type")) == "--cfg-options +model.neck.type=FPN"
+
+
+def test_a_variable_that_the_file_has_used_is_changed_with_a_warning() -> None:
+    config = ConfigDict(
+        data_root="data/x/", train=ConfigDict(root="data/x/", files=["data/x/a.json", "data/xy"]), scale=3
+    )
+    with pytest.warns(
+        UserWarning, match=r"'data_root' before.*\n  set what holds its value instead: train.root, train.files.0$"
+    ):
+        changed = apply_overrides(config, parse_overrides(["data_root=data/y/"]))
+    assert (changed["data_root"], changed["train"]["root"]) == ("data/y/", "data/x/")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apply_overrides(config, parse_overrides(["data_root=b/", "train.root=b/", "train.files=[b/a.json]"]))
+        apply_overrides(config, parse_overrides(["scale=4"]))

@@ -135,7 +135,7 @@ int main() {
   regions = 0, pooling(4, 16);
   EXPECT(regions == 0);
   regions = 0, pooling(300, 256);
-  EXPECT(regions == 2);
+  EXPECT(regions == 3);  // the RoIs, their weights, and the gradient of each plane
   regions = 0, convolution(8, 8);
   EXPECT(regions == 0);
   regions = 0, convolution(128, 40);
