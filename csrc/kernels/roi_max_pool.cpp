@@ -45,6 +45,52 @@ void for_samples(const Place<A>& place, int64_t bin_y, int64_t bin_x, const Func
   }
 }
 
+// The largest of the cells of a plane, and its number.
+template <typename T>
+struct Largest {
+  accumulator_t<T> value;
+  int32_t number;
+};
+
+template <typename T>
+Largest<T> largest_cell(const T* plane, const FeatureLevel& level, CellRange ys, CellRange xs) {
+  using A = accumulator_t<T>;
+  if (ys.begin >= ys.end || xs.begin >= xs.end) return {A(0), -1};
+  Largest<T> best{widen(plane[ys.begin * level.stride_h + xs.begin * level.stride_w]), 0};
+  int32_t number = 0;
+  for (int64_t y = ys.begin; y < ys.end; ++y) {
+    const T* row = plane + y * level.stride_h;
+    for (int64_t x = xs.begin; x < xs.end; ++x, ++number) {
+      const A value = widen(row[x * level.stride_w]);
+      best = value > best.value ? Largest<T>{value, number} : best;
+    }
+  }
+  return best;
+}
+
+// Cells of planes that lie one after the other: bins are placed once, and each plane is read in its order.
+template <typename T>
+void forward_planes(const RoiMaxPoolArgs& args, int64_t index, const Place<accumulator_t<T>>& place) {
+  const RoiAlignArgs& roi = args.roi;
+  const FeatureLevel& level = *place.level;
+  const T* image = static_cast<const T*>(level.data) + place.image * level.stride_n;
+  const int64_t bins = roi.out_h * roi.out_w;
+  const int64_t bin_stride = roi.pooled_channels_last ? roi.channels : 1;
+  const int64_t channel_stride = roi.pooled_channels_last ? 1 : bins;
+  std::vector<CellRange> ys, xs;
+  for (int64_t bin = 0; bin < roi.out_h; ++bin) ys.push_back(samples_of(place.y, bin));
+  for (int64_t bin = 0; bin < roi.out_w; ++bin) xs.push_back(samples_of(place.x, bin));
+  for (int64_t c = 0; c < roi.channels; ++c) {
+    int64_t to = index * roi.channels * bins + c * channel_stride;
+    for (int64_t bin = 0; bin < bins; ++bin, to += bin_stride) {
+      const Largest<T> best =
+          largest_cell(image + c * level.stride_c, level, ys[bin / roi.out_w], xs[bin % roi.out_w]);
+      static_cast<T*>(roi.pooled)[to] = narrow<T>(best.value);
+      args.chosen[to] = best.number;
+    }
+  }
+}
+
 template <typename T>
 void forward_roi(const RoiMaxPoolArgs& args, int64_t index, std::vector<accumulator_t<T>>& best,
                  std::vector<int32_t>& chosen) {
@@ -52,6 +98,7 @@ void forward_roi(const RoiMaxPoolArgs& args, int64_t index, std::vector<accumula
   const RoiAlignArgs& roi = args.roi;
   const Place<A> place = place_of<A>(args, index);
   const FeatureLevel& level = *place.level;
+  if (args.mode != RoiMaxMode::kSamples && level.stride_c != 1) return forward_planes<T>(args, index, place);
   const T* image = static_cast<const T*>(level.data) + place.image * level.stride_n;
   const int64_t bins = roi.out_h * roi.out_w;
   const int64_t bin_stride = roi.pooled_channels_last ? roi.channels : 1;
@@ -119,10 +166,15 @@ void backward(const RoiMaxPoolArgs& args, ParallelRunner run) {
         for (int64_t bin = 0; bin < bins; ++bin) {
           const int64_t bin_y = bin / roi.out_w, bin_x = bin % roi.out_w;
           const CellRange ys = samples_of(place.y, bin_y), xs = samples_of(place.x, bin_x);
-          const int64_t columns = xs.end - xs.begin;
+          const int32_t columns = static_cast<int32_t>(xs.end - xs.begin);
           for (int64_t c = c_begin; c < c_end; ++c) {
             const int64_t at = bin * bin_stride + c * channel_stride;
             if (chosen[at] < 0) continue;
+            if (args.mode != RoiMaxMode::kSamples) {  // one cell of weight 1
+              const int64_t y = ys.begin + chosen[at] / columns, x = xs.begin + chosen[at] % columns;
+              image[y * place.level->stride_h + x * place.level->stride_w + c * place.level->stride_c] += widen(grad[at]);
+              continue;
+            }
             const SampleTaps<A> taps = sample_taps(sample_at(place.y, bin_y, ys.begin + chosen[at] / columns),
                                                    sample_at(place.x, bin_x, xs.begin + chosen[at] % columns),
                                                    place.level->stride_h, place.level->stride_w);
