@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fastdet.compat.models import translate_model
-from fastdet.models import set_sampling_order
+from fastdet.models import set_sampling_order, set_tie_order
 from fastdet.registry import DETECTORS, MODEL_PARTS, build
 from tests.golden import recipe
 from tests.golden.match import largest_error, matched_share
@@ -49,11 +49,12 @@ class Golden:
 
 
 def build_filled(model: Mapping[str, Any]) -> nn.Module:
-    """The detector of a `model` dict with the recipe's weights, which samples by index."""
+    """The detector of a `model` dict with the recipe's weights, which samples by index and sorts as the CPU does."""
     spec, _ = translate_model(model)
     detector = build(spec, (DETECTORS, *MODEL_PARTS))
     recipe.fill(detector)
     set_sampling_order(detector, "index")
+    set_tie_order(detector, "sort")
     return detector
 
 
