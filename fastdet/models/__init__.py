@@ -16,6 +16,7 @@ from fastdet.models import (
     samplers,
     stages,
 )
+from fastdet.models.postprocess.ties import set_tie_order
 from fastdet.models.preprocess import Preprocess
 from fastdet.models.samplers.order import set_sampling_order
 
@@ -35,5 +36,6 @@ __all__ = [
     "priors",
     "samplers",
     "set_sampling_order",
+    "set_tie_order",
     "stages",
 ]

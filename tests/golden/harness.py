@@ -12,7 +12,7 @@ from torch import nn
 from fastdet.compat.models import translate_model
 from fastdet.compat.v2_model import upgrade_model
 from fastdet.config.configdict import adopt
-from fastdet.models import set_sampling_order
+from fastdet.models import set_sampling_order, set_tie_order
 from fastdet.models.results import to_instances
 from fastdet.models.stages import GridStage
 from fastdet.registry import DETECTORS, MODEL_PARTS, build
@@ -77,13 +77,16 @@ class Golden:
 
 
 def build_filled(model: Mapping[str, Any]) -> nn.Module:
-    """The detector of a `model` dict with the recipe's weights, which samples by index and leaves nothing to chance."""
+    """The detector of a `model` dict with the recipe's weights, which samples by index, sorts as the CPU does and
+    leaves nothing to chance.
+    """
     current = adopt(model)
     upgrade_model(current)
     spec, _ = translate_model(current)
     detector = build(spec, (DETECTORS, *MODEL_PARTS))
     recipe.fill(detector)
     set_sampling_order(detector, "index")
+    set_tie_order(detector, "sort")
     for module in detector.modules():
         if isinstance(module, GridStage):
             module.jitter = 0.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastdet.compat import load_experiment
-from fastdet.models import set_sampling_order
+from fastdet.models import set_sampling_order, set_tie_order
 from fastdet.registry import MODEL_PARTS, build
 from fastdet.utils.errors import UnsupportedConfig
 from tests.config.wheels import unpack_configs
@@ -81,6 +81,7 @@ def test_a_stock_config_computes_what_mmdetection_computes(name: str, tmp_path: 
     detector = build(spec.replace(preprocess=preprocess), MODEL_PARTS)
     recipe.fill(detector)
     set_sampling_order(detector, "index")
+    set_tie_order(detector, "sort")
     assert lowest_match(golden, predict(detector, golden)) >= golden.least_matched
     values, norms = losses(detector, golden)
     assert loss_error(golden, values) <= golden.loss_tolerance

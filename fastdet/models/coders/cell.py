@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fastdet.ops import BoxCode, cell_code
 from fastdet.registry import CODERS
 
 
@@ -25,3 +26,7 @@ class CellBBoxCoder:
         center = deltas[..., :2].float() * unit + corner
         half = deltas[..., 2:].float().exp() * unit / 2
         return torch.cat((center - half, center + half), dim=-1)
+
+    def box_code(self) -> BoxCode:
+        """The coder as the kernels of post-processing know it."""
+        return cell_code()

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fastdet.ops import BoxCode, delta_code
 from fastdet.registry import CODERS
 
 
@@ -102,6 +103,11 @@ class DeltaXYWHBBoxCoder:
             x1, x2 = (torch.minimum(v.clamp(min=0), width) for v in (x1, x2))
             y1, y2 = (torch.minimum(v.clamp(min=0), height) for v in (y1, y2))
         return torch.stack((x1, y1, x2, y2), dim=-1)
+
+    def box_code(self) -> BoxCode:
+        """The coder as the kernels of post-processing know it."""
+        limit = self.ctr_clamp if self.add_ctr_clamp else None
+        return delta_code(self.means, self.stds, center_limit=limit, clips=self.clip_border)
 
 
 def _center_and_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

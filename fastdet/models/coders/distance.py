@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdet.models import geometry
+from fastdet.ops import BoxCode, distance_code, distribution_code
 from fastdet.registry import CODERS
 
 
@@ -34,6 +35,10 @@ class DistancePointBBoxCoder:
         """The boxes [..., 4] float32 that distances [..., 4] describe, clipped to sizes [B, 2] (H, W)."""
         distances = deltas.float() * _unit(references) if self.in_strides else deltas.float()
         return boxes_around(references, distances, sizes if self.clip_border else None)
+
+    def box_code(self) -> BoxCode:
+        """The coder as the kernels of post-processing know it."""
+        return distance_code(1.0 if self.in_strides else 0.0, clips=self.clip_border)
 
 
 class Integral(nn.Module):
@@ -81,6 +86,10 @@ class DistributionBBoxCoder:
     def distributions(self, deltas: Tensor) -> Tensor:
         """Logits [..., 4 * (R + 1)] of each side: [..., 4, R + 1]."""
         return deltas.unflatten(-1, (4, self.reg_max + 1))
+
+    def box_code(self) -> BoxCode:
+        """The coder as the kernels of post-processing know it; its bins are 0, 1, ..., R."""
+        return distribution_code(1.0 / self.cells, clips=self.clip_border)
 
     def _stride(self, references: Tensor) -> Tensor:
         return _unit(references) / self.cells

@@ -4,7 +4,7 @@ Letters: B images, P priors, C classes, N candidates, K kept.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
 from fastdet.models.readable import is_readable
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
+
+Ties = Literal["index", "sort"]
 
 
 class Candidates(NamedTuple):
@@ -81,6 +83,37 @@ class DensePostprocess:
             sizes: [B, 2] (H, W), to which boxes are clipped.
             keep: priors that are looked at, bool [B, P]; None: all.
         """
+        code = _box_code(coder)
+        plain = self.use_sigmoid and keep is None and not self.whole_priors and self.nms is hard_nms
+        if code is not None and plain:
+            rivals: ops.Rivals = "all" if self.class_agnostic else "class"
+            return self._fused(output, priors, code, sizes, rivals)
+        return self._composed(output, priors, coder, sizes, keep)
+
+    def _fused(
+        self, output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor, rivals: ops.Rivals
+    ) -> Detections:
+        found = ops.dense_postprocess(
+            _single(output.cls_logits),
+            _single(output.box_deltas),
+            priors,
+            sizes,
+            levels_of(output),
+            code,
+            iou_threshold=self.iou_threshold,
+            max_output=self.max_per_img,
+            limit=self.nms_pre,
+            score_threshold=self.score_thr,
+            min_size=self.min_bbox_size,
+            quality=None if output.quality is None else _single(output.quality),
+            rivals=rivals,
+        )
+        return Detections(*found)
+
+    def _composed(
+        self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, keep: Tensor | None
+    ) -> Detections:
+        """The same step by step, for what the op has no argument for."""
         scores = _kept(_scores(output, self.use_sigmoid), keep)
         scores = torch.where(scores > self.score_thr, scores, -1.0)  # refused candidates come last
         found = candidates_of(
@@ -98,8 +131,9 @@ class DensePostprocess:
 class ProposalPostprocess:
     """Region proposals: the best priors of each level, thinned by NMS within each level.
 
-    Objectness saturates, so equal scores are common here. They are ordered by torch's own sorts over the same values
-    as in MMDetection, so that proposals are equal to it: the earlier prior comes first on the GPU, any on the CPU.
+    Objectness saturates, so equal scores are common here. The earlier prior comes first, as in MMDetection on a GPU. On
+    the CPU MMDetection takes equals as `torch.sort` happens to leave them; with `ties` "sort" so does this, for
+    comparisons (see `set_tie_order`).
 
     Args:
         max_per_img: K.
@@ -107,7 +141,12 @@ class ProposalPostprocess:
         nms_pre: priors a level at most; 0 or less: all.
         min_bbox_size: boxes need width and height above it; negative: no filter.
         use_sigmoid: scores are sigmoids of the logits; else softmax over object and background.
+
+    Attributes:
+        ties: which of equal scores comes first, "index" or "sort".
     """
+
+    ties: Ties = "index"
 
     def __init__(
         self,
@@ -129,6 +168,32 @@ class ProposalPostprocess:
         self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, *, keep: Tensor | None = None
     ) -> Detections:
         """Proposals [B, K] with label 0; arguments as for DensePostprocess."""
+        code = _box_code(coder)
+        plain = self.use_sigmoid and keep is None and output.cls_logits.shape[-1] == 1
+        if code is not None and plain and self.ties == "index":
+            return self._fused(output, priors, code, sizes)
+        return self._composed(output, priors, coder, sizes, keep)
+
+    def _fused(self, output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor) -> Detections:
+        found = ops.dense_postprocess(
+            _single(output.cls_logits),
+            _single(output.box_deltas),
+            priors,
+            sizes,
+            levels_of(output),
+            code,
+            iou_threshold=self.iou_threshold,
+            max_output=self.max_per_img,
+            limit=self.nms_pre,
+            min_size=self.min_bbox_size,
+            rivals="level",
+        )
+        return Detections(*found)
+
+    def _composed(
+        self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, keep: Tensor | None
+    ) -> Detections:
+        """The same step by step, for what the op has no argument for."""
         scores = _kept(_scores(output, self.use_sigmoid), keep)
         found = candidates_of(output, scores, priors, coder, sizes, self.nms_pre, sorted_indices)
         valid = (found.scores >= 0) & large_enough(found.boxes, self.min_bbox_size)
@@ -145,6 +210,34 @@ class ProposalPostprocess:
             *(v.gather(1, order) for v in (found.scores, found.labels, found.levels, valid)),
         )
         return suppress(ranked, ranked.levels, self.iou_threshold, self.max_per_img)
+
+
+@runtime_checkable
+class CodedBoxes(Protocol):
+    """A coder that the kernels know."""
+
+    def box_code(self) -> ops.BoxCode: ...
+
+
+def _box_code(coder: BoxCoder) -> ops.BoxCode | None:
+    """None for a coder that the kernels do not know, and in a graph that is exported, whose ops need bodies."""
+    if torch.compiler.is_exporting():
+        return None
+    return coder.box_code() if isinstance(coder, CodedBoxes) else None
+
+
+def _single(values: Tensor) -> Tensor:
+    """The kernels read float32 and lower precision."""
+    return values.float() if values.dtype == torch.float64 else values
+
+
+def levels_of(output: DenseOutput) -> ops.Levels:
+    """Where the head's priors lie."""
+    if output.cell_priors is not None:
+        return ops.Levels(output.level_sizes, output.cell_priors)
+    cells = sum(height * width for height, width in output.level_sizes)
+    each = output.cls_logits.shape[1] // cells if cells else 0
+    return ops.Levels(output.level_sizes, [each] * len(output.level_sizes))
 
 
 def sorted_indices(scores: Tensor, number: int) -> Tensor:

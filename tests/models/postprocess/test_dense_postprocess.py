@@ -1,12 +1,18 @@
 """Dense post-processing: which candidates survive, in which order."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fastdet.models.coders import DeltaXYWHBBoxCoder
+from fastdet.models.coders import (
+    CellBBoxCoder,
+    DeltaXYWHBBoxCoder,
+    DistancePointBBoxCoder,
+    DistributionBBoxCoder,
+)
 from fastdet.models.postprocess.dense import DensePostprocess, ProposalPostprocess
 from fastdet.structures import DenseOutput
 
@@ -123,3 +129,61 @@ def test_no_candidates_give_no_detections() -> None:
     assert found.boxes.abs().sum() == 0
     with pytest.raises(ValueError, match="max_per_img"):
         DensePostprocess(0, 0.5)
+
+
+CODERS: list[Any] = [
+    DeltaXYWHBBoxCoder((0.0, 0.1, 0.0, 0.2), (0.1, 0.1, 0.2, 0.2)),
+    DeltaXYWHBBoxCoder(add_ctr_clamp=True, ctr_clamp=6, clip_border=False),
+    DistancePointBBoxCoder(),
+    DistancePointBBoxCoder(False, in_strides=True),
+    DistributionBBoxCoder(4, cells=2.0),
+    CellBBoxCoder(),
+]
+
+
+def random_output(coder: Any, classes: int, *, with_quality: bool = False) -> tuple[DenseOutput, Tensor]:
+    """A head's output at two levels in two images, without equal scores, and its priors."""
+    generator = torch.Generator().manual_seed(7)
+    level_sizes, number = ((6, 10), (3, 5)), 2
+    total = number * 75
+    width = 20 if isinstance(coder, DistributionBBoxCoder) else 4
+    corner = torch.rand(total, 2, generator=generator) * 90
+    priors = torch.cat((corner, corner + 5 + 30 * torch.rand(total, 2, generator=generator)), dim=1)
+    cls_logits = (torch.randperm(2 * total * classes, generator=generator) / (total * classes) * 4 - 4).float()
+    deltas = torch.randn(2, total, width, generator=generator) * (9 if isinstance(coder, DistancePointBBoxCoder) else 1)
+    quality = torch.randn(2, total, generator=generator) if with_quality else None
+    return DenseOutput(cls_logits.view(2, total, classes), deltas, level_sizes, quality), priors
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("nms_pre", [-1, 20, 1000])
+def test_the_op_equals_the_steps(coder: Any, nms_pre: int) -> None:
+    sizes = torch.tensor([[80, 100], [60, 90]])
+    for with_quality, agnostic in ((False, False), (True, True)):
+        raw, priors = random_output(coder, 3, with_quality=with_quality)
+        post = DensePostprocess(40, 0.4, nms_pre=nms_pre, score_thr=0.2, min_bbox_size=1, class_agnostic=agnostic)
+        assert_close(post(raw, priors, coder, sizes), post._composed(raw, priors, coder, sizes, None))
+    raw, priors = random_output(coder, 1)
+    proposals = ProposalPostprocess(40, 0.4, nms_pre=nms_pre, min_bbox_size=0)
+    assert_close(proposals(raw, priors, coder, sizes), proposals._composed(raw, priors, coder, sizes, None))
+
+
+def assert_close(actual: Any, expected: Any) -> None:
+    assert actual.count.tolist() == expected.count.tolist()
+    assert torch.equal(actual.labels, expected.labels)
+    torch.testing.assert_close(actual.scores, expected.scores)
+    torch.testing.assert_close(actual.boxes, expected.boxes, rtol=1e-5, atol=1e-4)
+
+
+def test_proposals_of_equal_scores_come_by_prior_or_as_the_sort_leaves_them() -> None:
+    raw = DenseOutput(torch.zeros(1, 1000, 1), torch.zeros(1, 1000, 4), ((1, 1000),))
+    corner = torch.arange(1000)[:, None] * 10.0 * torch.tensor([1.0, 0.0])
+    priors = torch.cat((corner, corner + 5), dim=1)
+    sizes = torch.tensor([[10, 20_000]])
+    post = ProposalPostprocess(10, 0.5, nms_pre=100)
+    assert (post(raw, priors, DeltaXYWHBBoxCoder(), sizes).boxes[0, :, 0] / 10).tolist() == list(range(10))
+    post.ties = "sort"
+    order = torch.full((1, 1000), 0.5).sort(dim=1, descending=True).indices[0, :100]
+    order = order[torch.full((100,), 0.5).sort(descending=True).indices]
+    found = post(raw, priors, DeltaXYWHBBoxCoder(), sizes)
+    assert (found.boxes[0, :, 0] / 10).tolist() == order[:10].tolist()
