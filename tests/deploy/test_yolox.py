@@ -35,7 +35,7 @@ def test_exported_file_has_the_ap_of_the_trained_weights(tmp_path: Path, monkeyp
         "test_dataloader.batch_size=4",
     ]
     arguments = [str(CONFIG), str(checkpoint), "--shape", "416", "416", "--whole-images", "--output", str(target)]
-    assert export([*arguments, "--verify", "4", *options]) == 0
+    assert export([*arguments, "--candidates", "3549", "--verify", "4", *options]) == 0
     assert json.loads(target.with_suffix(".json").read_text())["verification"]["matched"] > 500
     assert evaluate([str(CONFIG), str(target), "--work-dir", str(tmp_path / "work"), *options]) == 0
     (metrics,) = (json.loads(file.read_text()) for file in (tmp_path / "work").glob("*/*.json"))
