@@ -75,12 +75,17 @@ def run(options: argparse.Namespace) -> int:
                 file.unlink(missing_ok=True)
             print(f"error: onnxruntime does not find the same; {target} is removed", file=sys.stderr)
             code = cli.EXIT_VERIFICATION
+    _write_record(target, record)
     if code == cli.EXIT_OK and engine is not None:
         record["engine"] = _build_engine(Path(options.output), target, metadata, engine)
+        _write_record(target, record)
     if code == cli.EXIT_OK and options.triton:
         _write_repository(Path(options.triton), Path(options.output), model, metadata, options)
-    write_text(target.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     return code
+
+
+def _write_record(target: Path, record: dict[str, Any]) -> None:
+    write_text(target.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
 
 
 def _write_repository(

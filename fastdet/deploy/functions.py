@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import onnx
 import torch
+import torchvision.ops  # noqa: F401  # registers its deformable convolution, which models may call
 from onnx import FunctionProto, ModelProto, helper
 from onnxscript import opset18
 from torch import Tensor, nn
@@ -313,7 +314,6 @@ def _function(name: str, signature: _Signature, body: Callable[..., Any]) -> Fun
     module = _Body(body, [entry is not None for entry in signature.inputs])
     with torch.no_grad():
         program = torch.export.export(module, examples, dynamic_shapes=(dynamic,), strict=False)
-    program = program.run_decompositions({})
     inputs = [f"input_{i}" for i in range(len(signature.inputs))]
     model = to_onnx(program, [n for n, entry in zip(inputs, signature.inputs, strict=True) if entry is not None])
     graph = model.graph

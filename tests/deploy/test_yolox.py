@@ -8,8 +8,8 @@ import torch
 
 from fastdet.build import build_detector
 from fastdet.compat import load_experiment
-from fastdet.export import main as export_main
-from fastdet.test import main as test_main
+from fastdet.export import main as export
+from fastdet.test import main as evaluate
 from tests.golden.yolox_weights import state_dict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +35,8 @@ def test_exported_file_has_the_ap_of_the_trained_weights(tmp_path: Path, monkeyp
         "test_dataloader.batch_size=4",
     ]
     arguments = [str(CONFIG), str(checkpoint), "--shape", "416", "416", "--whole-images", "--output", str(target)]
-    assert export_main([*arguments, "--verify", "4", *options]) == 0
+    assert export([*arguments, "--candidates", "3549", "--verify", "4", *options]) == 0
     assert json.loads(target.with_suffix(".json").read_text())["verification"]["matched"] > 500
-    assert test_main([str(CONFIG), str(target), "--work-dir", str(tmp_path / "work"), *options]) == 0
+    assert evaluate([str(CONFIG), str(target), "--work-dir", str(tmp_path / "work"), *options]) == 0
     (metrics,) = (json.loads(file.read_text()) for file in (tmp_path / "work").glob("*/*.json"))
     assert metrics["coco/bbox_mAP"] == pytest.approx(0.306, abs=0.002)

@@ -20,3 +20,7 @@ def test_refused_scores_come_after_zero() -> None:
 def test_more_than_there_are_is_an_error() -> None:
     with pytest.raises(ValueError, match="number"):
         top_indices(torch.zeros(1, 3), 4)
+
+
+def test_op_is_registered_well() -> None:
+    torch.library.opcheck(torch.ops.fastdet.top_indices.default, (torch.rand(2, 9), 4))
