@@ -73,6 +73,8 @@ class TwoStageDetector(nn.Module):
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Named losses of a batch, and `acc`; the total is the sum of the names with "loss" in them.
 
+        Those of the first stage have "rpn" in their names, in front where they had it not, as in MMDetection.
+
         Args:
             generator: of the samplers, on the batch's device; None for torch's own.
 
@@ -89,7 +91,9 @@ class TwoStageDetector(nn.Module):
             sizes, targets = sizes.repeat(copies, 1), targets.repeated(copies)
         output = self.rpn_head(features)
         height, width = pixels.shape[2:]
-        return self.rpn.loss(output, sizes, self.preprocess.padded_sizes(sizes), targets, generator) | self.roi.loss(
+        first = self.rpn.loss(output, sizes, self.preprocess.padded_sizes(sizes), targets, generator)
+        named = {name if "rpn" in name else f"rpn_{name}": value for name, value in first.items()}
+        return named | self.roi.loss(
             self.roi_head,
             features,
             self.rpn.predict(output, sizes),
