@@ -66,7 +66,7 @@ FAMILIES: dict[str, Family] = {
     "SSD512": Family("ssd/ssd512_coco.py", "--thin 4 --shapes 1 --size 512"),
     "SSDLite": Family("ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py", "--shapes 2 --size 320"),
     "YOLOX": Family(
-        "yolox/yolox_nano_8xb8-300e_coco.py", "--shapes 2 --lr 0.003",
+        "yolox/yolox_nano_8xb8-300e_coco.py", "--shapes 2 --lr 0.003 --iterations 400",
         "models/necks/yolox_pafpn.py models/heads/yolox.py models/coders/cell.py models/assigners/sim_ota.py "
         "models/criteria/objectness.py models/postprocess/best_class.py models/batch_resize.py "
         "compat/models/dense_yolox.py",
