@@ -48,3 +48,20 @@ def test_forward_and_backward(timing: Timing, device: str, channels: int, height
 
     group = f"deform_conv2d forward and backward, {channels} to {channels} channels, {height}x{width}, fp32"
     timing(group, row, step, rounds=2, work=convolution_work(features, offset, weight, mask, True))
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_forward_in_low_precision(timing: Timing, device: str, dtype: torch.dtype, row: str) -> None:
+    """Offsets and masks are float32 for us; torchvision wants one type for all and knows no bfloat16."""
+    if row.startswith("torchvision") and dtype == torch.bfloat16:
+        pytest.skip("torchvision has no bfloat16 kernel")
+    features, offset, weight, mask = arguments(row, *SIZES[1], device)
+    features, weight = features.detach().to(dtype), weight.detach().to(dtype)
+    if row.startswith("torchvision"):
+        offset, mask = offset.to(dtype), mask.to(dtype)
+    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    channels, height, width = SIZES[1]
+    group = f"deform_conv2d forward, {channels} to {channels} channels, {height}x{width}, {name}"
+    with torch.no_grad():
+        timing(group, row, lambda: ROWS[row][0](features, offset, weight, padding=1, mask=mask), rounds=3)

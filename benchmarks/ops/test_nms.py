@@ -34,3 +34,11 @@ def test_batched_nms_of_80_classes(timing: Timing, device: str, count: int, row:
     classes = torch.randint(0, 80, (count,)).to(device)
     group = f"batched_nms, {count} boxes of 80 classes, fp32"
     timing(group, row, lambda: ROWS[row][1](boxes, scores, classes, 0.5), work=nms_work(count))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_nms_in_low_precision(timing: Timing, device: str, dtype: torch.dtype) -> None:
+    """Boxes are widened first. torchvision's CPU kernel takes neither type."""
+    boxes, scores = clustered_boxes(5000, 2).to(device, dtype), torch.rand(5000).to(device, dtype)
+    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    timing(f"nms, 5000 clustered boxes, {name}", "fastdet", lambda: ops.nms(boxes, scores, 0.5))

@@ -13,6 +13,7 @@ from benchmarks.workloads import IMAGE, STRIDES, pyramid, rois
 from fastdet import ops
 
 NUM_ROIS = {"cpu": 128, "cuda": 512}
+NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 ROWS = ("torchvision, NCHW", "fastdet, NCHW", "fastdet, channels last")
 
 
@@ -53,3 +54,16 @@ def test_backward(timing: Timing, device: str, row: str) -> None:
         rounds=4,
         work=pooling_gradient_work(features, rois(count, device), 7, 2),
     )
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_forward_in_low_precision(timing: Timing, device: str, dtype: torch.dtype, row: str) -> None:
+    """RoIs are float32 for us; torchvision wants them in the features' type and knows no bfloat16."""
+    if row.startswith("torchvision") and dtype == torch.bfloat16:
+        pytest.skip("torchvision has no bfloat16 kernel")
+    count = NUM_ROIS[device]
+    features = [feature.to(dtype) for feature in features_of(row, device)]
+    boxes = rois(count, device)
+    pool = pooling(row, features, boxes.to(dtype) if row.startswith("torchvision") else boxes, 2)
+    timing(f"roi_align forward, {count} RoIs, 256 channels, 7x7, sampling ratio 2, {NAMES[dtype]}", row, pool)
