@@ -45,7 +45,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "Faster R-CNN": Family("faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", RCNN, "models/detectors/two_stage.py"),
     "Mask R-CNN": Family(
-        "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", RCNN, "models/heads/fcn_mask.py models/postprocess/masks.py"
+        "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", RCNN, "models/heads/fcn_mask.py ops/paste_masks.py"
     ),
     "Cascade R-CNN": Family(
         "cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py", CASCADE,

@@ -28,7 +28,7 @@ from fastdet.engine import distributed
 from fastdet.evaluation.metric import Metric
 from fastdet.models.results import to_instances
 from fastdet.registry import DATASETS, METRICS, MODEL_PARTS, TRANSFORMS, Spec, build, defaults
-from fastdet.structures import Batch, ImageRecord, Instances, Proposals
+from fastdet.structures import Batch, Detections, ImageRecord, Instances, Proposals
 from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ EXPORTED = (".onnx",)
 """How names of exported detectors end."""
 CHECK_SIDE = 64
 """Pixels of a picture with which a new detector is tried: two cells of the coarsest stride of a usual backbone."""
+LARGE_CHECK_SIDE = 512
+"""Pixels of the second try."""
 
 
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
@@ -108,12 +110,16 @@ def check_fit(detector: nn.Module, metrics: Sequence[Spec]) -> None:
         ConfigError: a module was handed something else than it was built for, or the metrics ask for masks that the
             detector does not give.
     """
-    whole = Proposals(torch.tensor([[[0.0, 0.0, CHECK_SIDE, CHECK_SIDE]]]), torch.ones(1, dtype=torch.int64))
-    picture = Batch(torch.zeros(1, 3, CHECK_SIDE, CHECK_SIDE), torch.full((1, 2), CHECK_SIDE), None, (), whole)
     was_training = detector.training
+    detector.eval()
     try:
-        with torch.no_grad():
-            detections = detector.eval().predict(picture)  # type: ignore[operator]
+        try:
+            detections = _predict_black(detector, CHECK_SIDE)
+        except (
+            RuntimeError,
+            ValueError,
+        ):  # some pyramids, such as SSD's, have levels of which a small picture has none
+            detections = _predict_black(detector, LARGE_CHECK_SIDE)
     except (RuntimeError, ValueError) as problem:
         names = {id(module): name for name, module in detector.named_modules() if name}
         calls = [id(frame.f_locals.get("self")) for frame, _ in traceback.walk_tb(problem.__traceback__)]
@@ -130,6 +136,15 @@ def check_fit(detector: nn.Module, metrics: Sequence[Spec]) -> None:
                 f"{spec.type}: metric='segm' needs masks, and the detector gives none; use metric='bbox'"
                 + (f"\n  {place}" if place else "")
             )
+
+
+def _predict_black(detector: nn.Module, side: int) -> Detections:
+    """What the detector finds in a black square."""
+    whole = Proposals(torch.tensor([[[0.0, 0.0, side, side]]]), torch.ones(1, dtype=torch.int64))
+    picture = Batch(torch.zeros(1, 3, side, side), torch.full((1, 2), side), None, (), whole)
+    with torch.no_grad():
+        detections: Detections = detector.predict(picture)  # type: ignore[operator]
+    return detections
 
 
 def load_weights(detector: nn.Module, checkpoint: str | Checkpoint, *, trust: bool = False) -> tuple[str, ...]:

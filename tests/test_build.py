@@ -31,6 +31,21 @@ def test_a_detector_without_a_first_stage_is_tried_with_a_proposal() -> None:
         check_fit(SecondStageAlone(), [Spec.of("CocoMetric", metric=("bbox", "segm"))])
 
 
+class DeepPyramid(nn.Module):
+    """A detector whose last level needs a large picture, as SSD's do."""
+
+    def predict(self, batch: Batch) -> Detections:
+        if batch.pixels.shape[-1] < 300:
+            raise RuntimeError("Kernel size can't be greater than actual input size")
+        return Detections(torch.zeros(1, 1, 4), torch.zeros(1, 1), torch.zeros(1, 1).long(), torch.zeros(1).long())
+
+
+def test_a_detector_that_needs_large_pictures_is_tried_with_one() -> None:
+    detector = DeepPyramid().train()
+    check_fit(detector, ())
+    assert detector.training
+
+
 def test_metrics_that_ask_for_it_are_given_the_hierarchy_of_classes() -> None:
     relations = np.eye(2, dtype=bool)
     dataset: Any = SimpleNamespace(classes=("a", "b"), category_ids=(0, 1), relations=relations)
