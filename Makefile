@@ -18,7 +18,7 @@ install:
 test: install
 	$(MAKE) .wheels
 	$(PYTHON) -m pip install --quiet cmake
-	$(PYTHON) -m pytest -n 2
+	$(PYTHON) -m pytest -n 2 --dist worksteal
 	$(VENV)/bin/cmake -S . -B build/ctest -G Ninja -DCMAKE_BUILD_TYPE=Release -DFASTDET_CUDA=OFF \
 		-DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja
 	$(VENV)/bin/cmake --build build/ctest

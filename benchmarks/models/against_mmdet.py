@@ -101,12 +101,9 @@ def run_side(side: str, name: str, configs: Path, threads: int, rounds: int) -> 
     """Builds the model and times its jobs."""
     import torch
 
-    from tests.golden import recipe
-
     torch.set_num_threads(threads)
     config, size = MODELS[name]
-    recipe.SIZES = (size,)
-    jobs = (fastdet_jobs if side == "fastdet" else mmdet_jobs)(configs / config)
+    jobs = (fastdet_jobs if side == "fastdet" else mmdet_jobs)(configs / config, size)
     return {job: timed(function, rounds) for job, function in zip(JOBS, jobs, strict=True)}
 
 
@@ -121,8 +118,8 @@ def timed(function: Callable[[], object], rounds: int) -> list[float]:
     return seconds
 
 
-def fastdet_jobs(config: Path) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Prediction and a training step of fastdet."""
+def fastdet_jobs(config: Path, size: tuple[int, int]) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Prediction and a training step of fastdet on one image of `size` (height, width)."""
     import torch
 
     from fastdet.build import build_detector
@@ -133,7 +130,7 @@ def fastdet_jobs(config: Path) -> tuple[Callable[[], object], Callable[[], objec
     detector = build_detector(load_experiment(str(config)))
     recipe.fill(detector)
     optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], LEARNING_RATE, momentum=0.9)
-    batch = recipe.batch(80)
+    batch = recipe.Scene(num_classes=80, sizes=(size,)).batch()
 
     def predict() -> object:
         detector.eval()
@@ -150,8 +147,8 @@ def fastdet_jobs(config: Path) -> tuple[Callable[[], object], Callable[[], objec
     return predict, train
 
 
-def mmdet_jobs(config: Path) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Prediction and a training step of MMDetection."""
+def mmdet_jobs(config: Path, size: tuple[int, int]) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Prediction and a training step of MMDetection on one image of `size` (height, width)."""
     import torch
     from mmdet.registry import MODELS as PARTS
     from mmdet.structures import DetDataSample
@@ -170,11 +167,11 @@ def mmdet_jobs(config: Path) -> tuple[Callable[[], object], Callable[[], object]
     detector = PARTS.build(settings.model)
     recipe.fill(detector)
     optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], LEARNING_RATE, momentum=0.9)
-    image, (height, width) = recipe.image(0), recipe.SIZES[0]
-    boxes, labels = recipe.objects(0, 80)
+    height, width = size
+    image = recipe.image(0, size)
+    boxes, labels = recipe.objects(0, 80, size)
 
     def samples() -> list[Any]:
-        size = (height, width)
         names = {"img_id": 0, "img_path": "0.png", "ori_shape": size, "img_shape": size, "scale_factor": (1.0, 1.0)}
         sample = DetDataSample(metainfo=names)
         bitmaps = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
