@@ -37,6 +37,8 @@ READ = frozenset(
      "custom_hooks", "custom_imports", "load_from", "reinit_head", "resume", "work_dir", "randomness", "auto_scale_lr",
      "find_unused_parameters", "model_wrapper_cfg", "sync_bn", "workflow"}
 )  # fmt: skip
+# Packages whose modules a config imports so that their parts are registered.
+LIBRARIES = frozenset({"mmpretrain", "mmcls", "mmdet", "mmcv", "mmengine"})
 # Names that configs use for their own values by custom; they are alike to keys and mean no mistake.
 VARIABLES = frozenset(
     {"train_pipeline", "test_pipeline", "val_pipeline", "train_dataset", "val_dataset", "test_dataset"}
@@ -91,7 +93,7 @@ def runtime(cfg: ConfigDict, loop: Loop) -> Runtime:
         sync_batch_norm=sync is not None,
         backend=_backend(cfg.get("env_cfg")),
         hooks=found.others,
-        custom_imports=_imports(cfg),
+        custom_imports=user_imports(cfg),
     )
 
 
@@ -139,7 +141,8 @@ def _backend(node: Any) -> str:
     return backend
 
 
-def _imports(cfg: ConfigDict) -> tuple[str, ...]:
+def user_imports(cfg: ConfigDict) -> tuple[str, ...]:
+    """The modules of `custom_imports`, but for those of OpenMMLab's libraries, whose parts are built in or refused."""
     node = cfg.get("custom_imports")
     if not node:
         return ()
@@ -150,4 +153,4 @@ def _imports(cfg: ConfigDict) -> tuple[str, ...]:
     section.finish()
     if not all(isinstance(name, str) for name in imports):
         raise ConfigError(f"custom_imports.imports must be module names, not {imports!r}{at(section.place('imports'))}")
-    return tuple(imports)
+    return tuple(name for name in imports if name.split(".")[0] not in LIBRARIES)

@@ -10,7 +10,7 @@ from . import models
 from .data import classes_of, data, with_annotations
 from .dialect import at
 from .evaluators import metrics
-from .runtime import runtime
+from .runtime import runtime, user_imports
 from .schedule import check_loop, loop, optimizer, schedule
 
 
@@ -24,7 +24,7 @@ def experiment(cfg: ConfigDict) -> Experiment:
     model = cfg.get("model")
     if not isinstance(model, ConfigDict) or "type" not in model:
         raise ConfigError(f"a config needs model=dict(type=...){at(cfg.source)}")
-    tree, weights = models.translate_model(model, own_parts=bool(cfg.get("custom_imports")))
+    tree, weights = models.translate_model(model, own_parts=bool(user_imports(cfg)))
     splits = data(cfg)
     training = loop(cfg.get("train_cfg"))
     settings = runtime(cfg, training)

@@ -1,4 +1,4 @@
-"""Where the weights lie that MMDetection's configs name as `torchvision://...` and `open-mmlab://...`."""
+"""Where the weights lie that MMDetection's configs name as `torchvision://...`, `open-mmlab://...` and `mmcls://...`."""
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _OPEN_MMLAB = "https://download.openmmlab.com/pretrain/third_party/"
@@ -64,6 +64,30 @@ _OPEN_MMLAB_FILES = {
     "darknet53": "darknet53-a628ea1b.pth",
 }
 
+# Whole classifiers, by MMClassification's names.
+_CLASSIFICATION = "https://download.openmmlab.com/mmclassification/v0/"
+_CLASSIFICATION_FILES = {
+    "resnet18": "resnet/resnet18_8xb32_in1k_20210831-fbbb1da6.pth",
+    "resnet34": "resnet/resnet34_8xb32_in1k_20210831-f257d4e6.pth",
+    "resnet50": "resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth",
+    "resnet101": "resnet/resnet101_8xb32_in1k_20210831-539c63f8.pth",
+    "resnet152": "resnet/resnet152_8xb32_in1k_20210901-4d7582fa.pth",
+    "resnext50_32x4d": "resnext/resnext50_32x4d_b32x8_imagenet_20210429-56066e27.pth",
+    "resnext101_32x4d": "resnext/resnext101_32x4d_b32x8_imagenet_20210506-e0fa3dd5.pth",
+    "resnext101_32x8d": "resnext/resnext101_32x8d_b32x8_imagenet_20210506-23a247d5.pth",
+    "resnext152_32x4d": "resnext/resnext152_32x4d_b32x8_imagenet_20210524-927787be.pth",
+    "mobilenet_v2": "mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth",
+    "mobilenet_v3_small": "mobilenet_v3/convert/mobilenet_v3_small-8427ecf0.pth",
+    "mobilenet_v3_large": "mobilenet_v3/convert/mobilenet_v3_large-3ea3c186.pth",
+    "swin_tiny": "swin-transformer/swin_tiny_224_b16x64_300e_imagenet_20210616_090925-66df6be6.pth",
+    "swin_small": "swin-transformer/swin_small_224_b16x64_300e_imagenet_20210615_110219-7f9d988b.pth",
+    "swin_base": "swin-transformer/convert/swin_base_patch4_window7_224_22kto1k-f967f799.pth",
+    "swin_large": "swin-transformer/convert/swin_large_patch4_window7_224_22kto1k-5f0996db.pth",
+    "vit_base_p16": "vit/finetune/vit-base-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-98e8652b.pth",
+    "vit_base_p32": "vit/finetune/vit-base-p32_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-9cea8599.pth",
+    "vit_large_p16": "vit/finetune/vit-large-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-b20ba619.pth",
+}
+
 # Names of older releases for the same files.
 _OPEN_MMLAB_ALIASES = {
     "resnet50_caffe": "detectron/resnet50_caffe",
@@ -78,6 +102,7 @@ URLS: dict[str, str] = {
     **{f"torchvision://{name}": _TORCHVISION + file for name, file in _TORCHVISION_FILES.items()},
     **{f"open-mmlab://{name}": _OPEN_MMLAB + file for name, file in _OPEN_MMLAB_FILES.items()},
     **{f"open-mmlab://{alias}": _OPEN_MMLAB + _OPEN_MMLAB_FILES[name] for alias, name in _OPEN_MMLAB_ALIASES.items()},
+    **{f"mmcls://{name}": _CLASSIFICATION + file for name, file in _CLASSIFICATION_FILES.items()},
     "open-mmlab://mmdet/mobilenet_v2": "https://download.openmmlab.com/mmdetection/v2.0/third_party/"
     "mobilenet_v2_batch256_imagenet-ff34753d.pth",
 }

@@ -14,6 +14,7 @@ from fastdet.compat.models.layers import (
     initialiser,
     switchable,
 )
+from fastdet.compat.models.mmpretrain import TRANSLATORS as CLASSIFICATION_NETWORKS
 from fastdet.compat.models.vision_transformers import translate_convnext, translate_pvt, translate_swin
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
@@ -120,6 +121,9 @@ def _weights(section: Section, module: str) -> tuple[Pretrained, ...]:
     weights = initial_weights(section, module)
     if checkpoint and not weights:
         weights = (Pretrained(module=module, checkpoint=checkpoint),)
+    if any(source.checkpoint.startswith("mmcls://") for source in weights):
+        # Published are whole classifiers.
+        return tuple(replace(source, prefix=source.prefix or "backbone.") for source in weights)
     if section.name == "SwinTransformer" and not section.flag("convert_weights", False):
         # Files that are not its authors' are those of a whole network.
         return tuple(replace(source, prefix=source.prefix or "backbone.") for source in weights)
@@ -296,4 +300,5 @@ TRANSLATORS: dict[str, Callable[[Section], tuple[str, dict[str, Any]]]] = {
     "Darknet": _darknet,
     "CSPDarknet": _csp_darknet,
     "CSPNeXt": _csp_next,
+    **CLASSIFICATION_NETWORKS,
 }

@@ -107,7 +107,7 @@ class EfficientNet(Backbone):
                     block = InvertedResidual(
                         width,
                         goal,
-                        expansion=expansion,
+                        width=width * expansion,
                         stride=1 if index else stride,
                         kernel_size=kernel_size,
                         gate=ChannelGate(width * expansion, width // SQUEEZE, act=act),

@@ -30,10 +30,11 @@ DIVISOR = 8  # of all widths
 class InvertedResidual(nn.Module):
     """A depthwise convolution between two 1x1 ones, of which the first widens; added to the input if shapes allow.
 
-    Keys: expand_conv (unless `expansion` is 1), depthwise_conv, se (with a gate), linear_conv.
+    Keys: expand_conv (where `width` is not `in_channels`), depthwise_conv, se (with a gate), linear_conv.
     Source: Sandler et al., MobileNetV2, section 3.3.
 
     Args:
+        width: channels of the depthwise convolution.
         gate: weights the channels after the depthwise convolution.
         path_rate: probability that the block passes its input on alone.
     """
@@ -43,7 +44,7 @@ class InvertedResidual(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        expansion: int,
+        width: int,
         stride: int,
         kernel_size: int = 3,
         gate: nn.Module | None = None,
@@ -53,11 +54,10 @@ class InvertedResidual(nn.Module):
         act: ActFactory,
     ) -> None:
         super().__init__()
-        width = in_channels * expansion
         self.is_residual = stride == 1 and in_channels == out_channels
         self.saves_memory = False
         self.expand_conv = (
-            ConvModule(in_channels, width, 1, conv=conv, norm=norm, act=act) if expansion != 1 else nn.Identity()
+            ConvModule(in_channels, width, 1, conv=conv, norm=norm, act=act) if width != in_channels else nn.Identity()
         )
         self.depthwise_conv = ConvModule(
             width,
@@ -136,7 +136,7 @@ class MobileNetV2(Backbone):
                     InvertedResidual(
                         width,
                         goal,
-                        expansion=expansion,
+                        width=width * expansion,
                         stride=1 if index else stride,
                         conv=conv,
                         norm=norm,

@@ -86,6 +86,7 @@ class SwinTransformer(Backbone):
         drop_path_rate: the last block's probability of being left out; it grows from 0 for the first one.
         frozen_stages: 0 freezes the patches' embedding, n also the first n stages; -1 nothing.
         with_cp: recompute blocks in the backward pass to save memory.
+        shifts_small_maps: whether windows shift on maps that are no larger than one.
 
     Raises:
         ValueError: lists of different lengths, indices out of range.
@@ -112,6 +113,7 @@ class SwinTransformer(Backbone):
         norm: NormFactory | None = None,
         with_cp: bool = False,
         frozen_stages: int = -1,
+        shifts_small_maps: bool = True,
     ) -> None:
         super().__init__()
         if len(depths) != len(num_heads):
@@ -142,7 +144,8 @@ class SwinTransformer(Backbone):
                     attn_drop_rate=attn_drop_rate,
                     drop_rate=drop_rate,
                 )
-                shifted = ShiftedWindows(attention, window_size, window_size // 2 if index % 2 else 0)
+                shift = window_size // 2 if index % 2 else 0
+                shifted = ShiftedWindows(attention, window_size, shift, shifts_small_maps=shifts_small_maps)
                 ffn = FeedForward(channels, int(mlp_ratio * channels), act=act, drop_rate=drop_rate)
                 blocks.append(SwinBlock(channels, shifted, ffn, norm, next(rates)))
                 blocks[-1].saves_memory = with_cp

@@ -18,12 +18,15 @@ class ChannelGate(nn.Module):
     Args:
         width: channels between the two convolutions.
         act: the activation between them.
+        weigh: the activation that gives the weights.
     """
 
-    def __init__(self, channels: int, width: int, *, act: ActFactory | bool = True) -> None:
+    def __init__(
+        self, channels: int, width: int, *, act: ActFactory | bool = True, weigh: ActFactory = nn.Sigmoid
+    ) -> None:
         super().__init__()
         self.conv1 = ConvModule(channels, width, 1, act=act)
-        self.conv2 = ConvModule(width, channels, 1, act=nn.Sigmoid)
+        self.conv2 = ConvModule(width, channels, 1, act=weigh)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""

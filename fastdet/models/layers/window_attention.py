@@ -68,17 +68,24 @@ class ShiftedWindows(nn.Module):
     Maps are filled up with zeros to whole windows. Cells that only meet because the map was rolled do not see each
     other.
     Source: Liu et al., Swin Transformer, section 3.2.
+
+    Args:
+        shifts_small_maps: whether maps that are no larger than a window are rolled too.
     """
 
-    def __init__(self, attention: WindowAttention, window_size: int, shift: int) -> None:
+    def __init__(
+        self, attention: WindowAttention, window_size: int, shift: int, *, shifts_small_maps: bool = True
+    ) -> None:
         super().__init__()
         self.w_msa = attention
         self.window_size, self.shift = window_size, shift
+        self.shifts_small_maps = shifts_small_maps
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] -> [B, H, W, C]."""
         height, width = x.shape[1:3]
-        side, shift = self.window_size, self.shift
+        side = self.window_size
+        shift = self.shift if self.shifts_small_maps or min(height, width) > side else 0
         x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         whole_height, whole_width = x.shape[1:3]
         mask = None
