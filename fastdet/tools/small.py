@@ -54,7 +54,9 @@ def thinned(model: Spec, factor: int) -> Spec:
 
     def scaled(spec: Spec) -> Spec:
         values = {**defaults(spec), **spec.args}
-        return spec.replace(**{name: _divided(v, factor) for name, v in values.items() if name in WIDTHS})
+        # A stem alone does not shrink: RegNet's widths come from its numbers.
+        widths = WIDTHS if "base_channels" in values else WIDTHS - {"stem_channels"}
+        return spec.replace(**{name: _divided(v, factor) for name, v in values.items() if name in widths})
 
     small = _changed(model, scaled)
     backbone = model.args.get("backbone")

@@ -85,6 +85,9 @@ def build_filled(model: Mapping[str, Any]) -> nn.Module:
     spec, _ = translate_model(current)
     detector = build(spec, (DETECTORS, *MODEL_PARTS))
     recipe.fill(detector)
+    # MMDetection's own filling left scales of standardised weights as a file without them does: those of the weights.
+    plain = {k: v for k, v in detector.state_dict().items() if not k.endswith(("weight_gamma", "weight_beta"))}
+    detector.load_state_dict(plain, strict=False)
     set_sampling_order(detector, "index")
     set_tie_order(detector, "sort")
     for module in detector.modules():

@@ -14,8 +14,9 @@ from fastdet.utils.errors import CheckpointError, near_names
 
 _SHOWN = 8  # Names listed in a message.
 _NEAR = 3  # Names for which close ones are looked up.
-# Counters of batch norms: older files lack them, and nothing is computed from them.
-_OPTIONAL = "num_batches_tracked"
+# Counters of batch norms: older files lack them, and nothing is computed from them. Scales of standardised weights:
+# the convolution takes them from the weights where a file lacks them.
+_OPTIONAL = ("num_batches_tracked", "weight_gamma", "weight_beta")
 
 
 class Mismatch(NamedTuple):
@@ -127,7 +128,7 @@ def matched(
         path=str(checkpoint.path),
         origin=found.origin.title if found.origin else "",
         loaded=tuple(name for name in shared if name not in skipped),
-        missing=tuple(name for name in own if name not in source and _OPTIONAL not in name),
+        missing=tuple(name for name in own if name not in source and not name.endswith(_OPTIONAL)),
         unexpected=tuple(name for name in source if name not in own),
         mismatched=mismatched,
         renamed=(*found.renamed, *moved.items()),

@@ -1,6 +1,7 @@
 """Convolutions that standardise their weights in every forward pass."""
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +34,8 @@ class ConvWS2d(nn.Conv2d):
 class ConvAWS2d(nn.Conv2d):
     """A convolution whose weights are standardised, then brought to a fixed scale and shift for each output channel.
 
-    Weights that were trained without standardisation stay as they were: `scales_of` gives the scale and shift that do
-    so. Here `eps` is added to the variance. Keys: weight, bias, weight_gamma, weight_beta.
+    Weights that were trained without standardisation stay as they were: a state dict without scale and shift is loaded
+    with those that do so. Here `eps` is added to the variance. Keys: weight, bias, weight_gamma, weight_beta.
     Source: Qiao et al., DetectoRS, section 5 (implementation details).
     """
 
@@ -61,6 +62,26 @@ class ConvAWS2d(nn.Conv2d):
         """The weights as they are used."""
         mean, deviation = scales_of(self.weight)
         return self.weight_gamma * (self.weight - mean) / deviation + self.weight_beta
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        scales = [f"{prefix}weight_gamma", f"{prefix}weight_beta"]
+        if f"{prefix}weight" in state_dict and not any(name in state_dict for name in scales):
+            mean, deviation = scales_of(self.weight.detach())
+            self.weight_gamma.copy_(deviation)
+            self.weight_beta.copy_(mean)
+            missing_keys[:] = [name for name in missing_keys if name not in scales]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, H, W] -> [B, out_channels, H', W']."""

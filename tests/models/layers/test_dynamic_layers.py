@@ -71,6 +71,16 @@ def test_a_dynamic_relu_that_predicts_nothing_is_a_relu() -> None:
     torch.testing.assert_close(layer(x), torch.maximum(2 * x + 0.5, x + 0.5))
 
 
+def test_weights_without_scales_stay_what_they_were() -> None:
+    conv, plain = ConvAWS2d(3, 4, 3, bias=False), nn.Conv2d(3, 4, 3, bias=False)
+    found = conv.load_state_dict(plain.state_dict())
+    assert not found.missing_keys
+    torch.testing.assert_close(conv.standardised(), plain.weight)
+    own = conv.state_dict() | {"weight_gamma": torch.full((4, 1, 1, 1), 2.0)}
+    conv.load_state_dict(own)
+    assert (conv.weight_gamma == 2).all()
+
+
 def test_scaled_weights_are_what_they_were_with_their_own_scales() -> None:
     torch.manual_seed(0)
     conv, plain = ConvAWS2d(3, 4, 3, padding=1, bias=False), nn.Conv2d(3, 4, 3, padding=1, bias=False)
