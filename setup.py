@@ -98,7 +98,8 @@ BINDINGS = [path for path in sources("torch", "*.cpp") if not path.endswith("_cu
 CUDA_SOURCES = [*sources("kernels", "*.cu"), *sources("torch", "*_cuda.cpp")]
 HEADERS = [
     path
-    for folder, pattern in (("kernels", "*.h"), ("kernels", "*.inl"), ("torch", "*.h"), ("python", "*.h"))
+    for folder in ("kernels", "torch", "python")
+    for pattern in ("*.h", "*.cuh", "*.inl")
     for path in sources(folder, pattern)
 ]
 

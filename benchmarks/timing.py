@@ -38,7 +38,7 @@ class Timing:
         self._device = device
 
     def __call__(
-        self, group: str, row: str, function: Callable[[], object], rounds: int = ROUNDS, work: Work | None = None
+        self, group: str, row: str, function: Callable[[], object], *, work: Work, rounds: int = ROUNDS
     ) -> None:
         """Times a row.
 
@@ -46,13 +46,12 @@ class Timing:
             group: "op, workload, dtype": what the rows of a group share.
             row: The implementation.
             function: What is timed.
-            rounds: How often it is timed.
             work: What the rows of the group must do at least, for their share of the roofline.
+            rounds: How often it is timed.
         """
         self._benchmark.group = group
         self._benchmark.extra_info["row"] = row
-        if work is not None:
-            self._benchmark.extra_info["work"] = work._asdict()
+        self._benchmark.extra_info["work"] = work._asdict()
         if self._device == "cpu" and torch.get_num_threads() == 1:
             self._benchmark._timer = time.thread_time
         self._benchmark.pedantic(self._waiting(function), rounds=rounds, warmup_rounds=WARM_UP)

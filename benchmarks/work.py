@@ -17,9 +17,14 @@ def size_of(*tensors: Tensor) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def nms_work(count: int) -> Work:
+def moved_work(read: Sequence[Tensor], written: float = 0) -> Work:
+    """Tensors are read once, and so many bytes written."""
+    return Work(size_of(*read) + written)
+
+
+def nms_work(boxes: Tensor, scores: Tensor) -> Work:
     """Boxes and scores are read, kept indices written; how many pairs are compared hangs on the boxes."""
-    return Work(count * (4 * 4 + 4 + 8))
+    return moved_work([boxes, scores], 8 * len(boxes))
 
 
 def pooling_work(features: Sequence[Tensor], rois: Tensor, side: int, sampling_ratio: int) -> Work:
@@ -38,6 +43,32 @@ def pooling_work(features: Sequence[Tensor], rois: Tensor, side: int, sampling_r
     cell = features[0].shape[1] * features[0].element_size()
     reads = 4 * samples * side * side
     return Work((cells + len(rois) * side * side) * cell, reads * cell, 2 * reads * features[0].shape[1])
+
+
+def cell_pooling_work(feature: Tensor, rois: Tensor, side: int, stride: int, backward: bool) -> Work:
+    """Cells under any RoI are read once and the result is written; every bin reads its cells.
+
+    The gradient reads the result's gradient and the chosen cells' numbers, and writes the feature's whole gradient.
+    """
+    height, width = feature.shape[2:]
+    touched, reads = torch.zeros(height, width, dtype=torch.bool), 0
+    for corners in rois[:, 1:].tolist():
+        left, top, right, bottom = (math.floor(value / stride + 0.5) for value in corners)
+        touched[max(top, 0) : max(bottom + 1, 0), max(left, 0) : max(right + 1, 0)] = True
+        inside = [_cells(low, high, side, size) for low, high, size in ((top, bottom, height), (left, right, width))]
+        reads += inside[0] * inside[1]
+    cell = feature.shape[1] * feature.element_size()
+    pooled = len(rois) * side * side * feature.shape[1]
+    if backward:
+        return Work(size_of(feature) + pooled * (feature.element_size() + 4), 2 * pooled * feature.element_size())
+    return Work(int(touched.sum()) * cell + pooled * (feature.element_size() + 4), reads * cell)
+
+
+def _cells(low: int, high: int, bins: int, size: int) -> int:
+    """Cells of all bins of one axis, low to high; bins overlap by up to a cell."""
+    length = max(high - low + 1, 1) / bins
+    edges = ((low + math.floor(i * length), low + math.ceil((i + 1) * length)) for i in range(bins))
+    return sum(min(max(end, 0), size) - min(max(begin, 0), size) for begin, end in edges)
 
 
 def pooling_gradient_work(features: Sequence[Tensor], rois: Tensor, side: int, sampling_ratio: int) -> Work:

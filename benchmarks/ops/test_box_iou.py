@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision import ops as peer
 
 from benchmarks.timing import Timing
+from benchmarks.work import moved_work
 from benchmarks.workloads import spread_boxes
 from fastdet import ops
 
@@ -39,7 +40,8 @@ LOSSES: dict[str, dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
 @pytest.mark.parametrize(("rows", "columns"), [(100, 100), (50, 22400)])
 def test_matrix(timing: Timing, device: str, rows: int, columns: int, kind: str, row: str) -> None:
     first, second = spread_boxes(rows, 7).to(device), spread_boxes(columns, 8).to(device)
-    timing(f"box_iou, {kind}, {rows} x {columns}, fp32", row, lambda: MATRICES[kind][row](first, second))
+    work = moved_work([first, second], 4 * rows * columns)
+    timing(f"box_iou, {kind}, {rows} x {columns}, fp32", row, lambda: MATRICES[kind][row](first, second), work=work)
 
 
 @pytest.mark.parametrize("row", ["torchvision", "fastdet"])
@@ -52,4 +54,5 @@ def test_loss_and_gradient(timing: Timing, device: str, count: int, kind: str, r
     def step() -> None:
         torch.autograd.grad(LOSSES[kind][row](boxes, objects).sum(), boxes)
 
-    timing(f"paired_box_iou loss and gradient, {kind}, {count} pairs, fp32", row, step)
+    work = moved_work([boxes, objects, boxes, objects], 4 * count + 16 * count)
+    timing(f"paired_box_iou loss and gradient, {kind}, {count} pairs, fp32", row, step, work=work)

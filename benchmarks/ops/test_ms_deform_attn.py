@@ -13,7 +13,7 @@ ROWS = {"torch, grid_sample": attention_by_grid_sample, "fastdet": ops.ms_deform
 # An image of 800 x 1333 pixels at strides 8 to 64; 8 heads of 32 channels, 4 points.
 SHAPES = ((100, 167), (50, 84), (25, 42), (13, 21))
 HEADS, CHANNELS, POINTS = 8, 32, 4
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def arguments(queries: str, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor, Tensor]:

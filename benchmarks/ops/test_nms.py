@@ -17,14 +17,14 @@ ROWS = {"torchvision": (peer.nms, peer.batched_nms), "fastdet": (ops.nms, ops.ba
 def test_nms_of_clustered_boxes(timing: Timing, device: str, count: int, row: str) -> None:
     boxes, scores = clustered_boxes(count, 2).to(device), torch.rand(count).to(device)
     group = f"nms, {count} clustered boxes, fp32"
-    timing(group, row, lambda: ROWS[row][0](boxes, scores, 0.5), work=nms_work(count))
+    timing(group, row, lambda: ROWS[row][0](boxes, scores, 0.5), work=nms_work(boxes, scores))
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_nms_of_spread_boxes(timing: Timing, device: str, row: str) -> None:
     boxes, scores = spread_boxes(5000, 3).to(device), torch.rand(5000).to(device)
     group = "nms, 5000 spread boxes, fp32"
-    timing(group, row, lambda: ROWS[row][0](boxes, scores, 0.7), work=nms_work(5000))
+    timing(group, row, lambda: ROWS[row][0](boxes, scores, 0.7), work=nms_work(boxes, scores))
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -33,7 +33,7 @@ def test_batched_nms_of_80_classes(timing: Timing, device: str, count: int, row:
     boxes, scores = clustered_boxes(count, 4).to(device), torch.rand(count).to(device)
     classes = torch.randint(0, 80, (count,)).to(device)
     group = f"batched_nms, {count} boxes of 80 classes, fp32"
-    timing(group, row, lambda: ROWS[row][1](boxes, scores, classes, 0.5), work=nms_work(count))
+    timing(group, row, lambda: ROWS[row][1](boxes, scores, classes, 0.5), work=nms_work(boxes, scores))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -41,4 +41,5 @@ def test_nms_in_low_precision(timing: Timing, device: str, dtype: torch.dtype) -
     """Boxes are widened first. torchvision's CPU kernel takes neither type."""
     boxes, scores = clustered_boxes(5000, 2).to(device, dtype), torch.rand(5000).to(device, dtype)
     name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
-    timing(f"nms, 5000 clustered boxes, {name}", "fastdet", lambda: ops.nms(boxes, scores, 0.5))
+    group = f"nms, 5000 clustered boxes, {name}"
+    timing(group, "fastdet", lambda: ops.nms(boxes, scores, 0.5), work=nms_work(boxes, scores))

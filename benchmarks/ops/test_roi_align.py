@@ -56,14 +56,38 @@ def test_backward(timing: Timing, device: str, row: str) -> None:
     )
 
 
-@pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_forward_in_low_precision(timing: Timing, device: str, dtype: torch.dtype, row: str) -> None:
+def low_precision(row: str, dtype: torch.dtype, device: str) -> tuple[list[Tensor], Callable[[], Tensor]]:
     """RoIs are float32 for us; torchvision wants them in the features' type and knows no bfloat16."""
     if row.startswith("torchvision") and dtype == torch.bfloat16:
         pytest.skip("torchvision has no bfloat16 kernel")
+    features = [feature.to(dtype).requires_grad_() for feature in features_of(row, device)]
+    boxes = rois(NUM_ROIS[device], device)
+    return features, pooling(row, features, boxes.to(dtype) if row.startswith("torchvision") else boxes, 2)
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("dtype", NAMES)
+def test_backward_in_low_precision(timing: Timing, device: str, dtype: torch.dtype, row: str) -> None:
+    features, pool = low_precision(row, dtype, device)
+    pooled = pool()
+    slope = torch.ones_like(pooled)
+    timing(
+        f"roi_align backward, {NUM_ROIS[device]} RoIs, 256 channels, 7x7, sampling ratio 2, {NAMES[dtype]}",
+        row,
+        lambda: torch.autograd.grad(pooled, features, slope, retain_graph=True),
+        rounds=3,
+        work=pooling_gradient_work(features, rois(NUM_ROIS[device], device), 7, 2),
+    )
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("dtype", NAMES)
+def test_forward_in_low_precision(timing: Timing, device: str, dtype: torch.dtype, row: str) -> None:
+    features, pool = low_precision(row, dtype, device)
+    for feature in features:
+        feature.requires_grad_(False)
     count = NUM_ROIS[device]
-    features = [feature.to(dtype) for feature in features_of(row, device)]
-    boxes = rois(count, device)
-    pool = pooling(row, features, boxes.to(dtype) if row.startswith("torchvision") else boxes, 2)
-    timing(f"roi_align forward, {count} RoIs, 256 channels, 7x7, sampling ratio 2, {NAMES[dtype]}", row, pool)
+    work = pooling_work(features, rois(count, device), 7, 2)
+    timing(
+        f"roi_align forward, {count} RoIs, 256 channels, 7x7, sampling ratio 2, {NAMES[dtype]}", row, pool, work=work
+    )

@@ -24,7 +24,27 @@ struct BoxCodeArgs {
   bool clips;          // to the image; never kCell
 };
 
+// How many numbers describe a code: means, stds, limits of size and centre; a unit; a unit; nothing.
+constexpr int64_t kCodeNumbers[] = {10, 1, 1, 0};
+
 inline namespace FASTDET_ISA {
+
+// From those numbers, with `said` numbers at a prior.
+inline BoxCodeArgs box_code_of(BoxCode code, const double* numbers, int64_t said, bool clips) {
+  BoxCodeArgs args{};
+  args.code = code;
+  args.numbers = said;
+  args.clips = clips;
+  if (code == BoxCode::kDelta) {
+    for (int k = 0; k < 4; ++k) args.means[k] = static_cast<float>(numbers[k]);
+    for (int k = 0; k < 4; ++k) args.stds[k] = static_cast<float>(numbers[4 + k]);
+    args.log_limit = static_cast<float>(numbers[8]);
+    args.center_limit = static_cast<float>(numbers[9]);
+  } else if (code != BoxCode::kCell) {
+    args.unit = static_cast<float>(numbers[0]);
+  }
+  return args;
+}
 
 // 1 / (1 + exp(-x)), which does not decrease as x grows.
 FASTDET_HD float sigmoid(float x) { return 1.0f / exact_add(1.0f, expf(-x)); }

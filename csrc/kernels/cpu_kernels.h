@@ -67,6 +67,21 @@ struct NmsSegment {
   int64_t size;
 };
 
+// Where the boxes of a large segment lie: a grid over their middles. Arrays have the segment's padded size, except
+// `starts` and those of `boxes`.
+struct NmsGrid {
+  int32_t rows;
+  int32_t columns;
+  int32_t* cell;  // of each box; rows * columns for one that takes part in nothing
+  int32_t* left;  // the cells in which boxes may be that it suppresses: columns left .. right of rows upper .. lower
+  int32_t* right;
+  int32_t* upper;
+  int32_t* lower;
+  int32_t* position;  // where the box stands in `boxes`
+  int32_t* starts;    // [rows * columns + 3], zero on entry
+  NmsSegment boxes;   // sorted by cell, without places; zero on entry up to kNmsPadding behind the segment's size
+};
+
 // Boxes of one group in index order, padded like those above with scores of minus infinity.
 struct SoftNmsSegment {
   float* x1;
@@ -208,6 +223,22 @@ struct RaiseMaximumLoop {
                 accumulator_t<T>* best, int32_t* chosen);
 };
 
+// A rectangle of cells in a map; strides in elements.
+struct CellRectangle {
+  int64_t rows;
+  int64_t columns;
+  int64_t stride_y;
+  int64_t stride_x;
+  int32_t number;  // of the first cell; cells are counted along a map's rows
+  int32_t width;   // of the map
+};
+
+template <typename T>
+struct LargestCellLoop {
+  // largest[c] and its number of at least one cell, for channels that lie innermost from `cells` on.
+  void (*largest)(const T* cells, const CellRectangle& rectangle, int64_t channels, T* largest, int32_t* number);
+};
+
 template <typename T>
 struct WidenLoop {
   void (*widen)(const T* from, int64_t count, accumulator_t<T>* to);
@@ -246,6 +277,9 @@ struct CpuKernels {
   const char* name;
   // Greedy NMS of one group: writes the kept positions in order, returns how many; stops at max_output.
   int64_t (*nms_segment)(const NmsSegment& segment, float threshold, int64_t max_output, int64_t* kept);
+  // The same through a grid, whose arrays it fills.
+  int64_t (*nms_in_grid)(const NmsSegment& segment, const NmsGrid& grid, float threshold, int64_t max_output,
+                         int64_t* kept);
   ByFeature<RoiAlignLoops> roi_align;
   ByAccumulator<RoiAlignGradientLoops> roi_align_gradient;
   ByAccumulator<GemmLoops> gemm;
@@ -273,6 +307,7 @@ struct CpuKernels {
   void (*paste_row)(const float* upper, const float* lower, float upper_weight, float lower_weight, float threshold,
                     int64_t count, uint8_t* out);
   ByFeature<RaiseMaximumLoop> raise_maximum;
+  ByFeature<LargestCellLoop> largest_cell;
 };
 
 // The widest set that this processor runs. FASTDET_CPU=baseline|avx2|avx512 asks for a narrower one.

@@ -2,6 +2,7 @@
 #include "cuda_common.cuh"
 #include "deform_conv2d.h"
 #include "deform_taps.h"
+#include "fixed_point.h"
 
 namespace fastdet {
 namespace {
@@ -92,12 +93,54 @@ __global__ void deform_columns_kernel(const __grid_constant__ DeformConv2dArgs a
   }
 }
 
-// A warp takes whole places in a grid-stride loop: lanes add their channels to the input's gradient with atomics and
-// reduce the four products of gradient and cells, from which lane 0 writes the offset's and the mask's gradient once.
+// Raises `bound` to the bits of the largest magnitude of the values. Bits order like magnitudes, those of NaN come last.
+// A grid-stride loop; one atomic maximum a warp, which no order changes.
+template <typename T>
+__global__ void largest_magnitude_kernel(const T* values, int64_t count, uint64_t* bound) {
+  unsigned long long most = 0;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
+    const unsigned long long bits = __double_as_longlong(fabs(static_cast<double>(device_widen(values[i]))));
+    most = bits > most ? bits : most;
+  }
+  for (int away = kWarpThreads / 2; away > 0; away /= 2) {
+    const unsigned long long other = __shfl_xor_sync(kWholeWarp, most, away);
+    most = other > most ? other : most;
+  }
+  if (threadIdx.x % kWarpThreads == 0) atomicMax(reinterpret_cast<unsigned long long*>(bound), most);
+}
+
+// The scale of the input's gradient, of which a cell sums at most one term for each row and tap; 0 if a term may not be
+// finite.
+__device__ __forceinline__ double term_scale(const DeformConv2dArgs& args, DeformRows rows,
+                                             const DeformFixedPoint& fixed) {
+  const double mask = args.mask == nullptr ? 1.0 : __longlong_as_double(fixed.bounds[1]);
+  const double bound = __longlong_as_double(fixed.bounds[0]) * mask;
+  return isfinite(bound) ? fixed_point_scale(bound, rows.count * args.taps()) : 0.0;
+}
+
+// Adds the integer sums to the gradient and clears them, a value a thread.
+template <typename A>
+__global__ void settle_kernel(const __grid_constant__ DeformConv2dArgs args, DeformRows rows,
+                              const DeformFixedPoint fixed, A* gradient) {
+  const double scale = term_scale(args, rows, fixed);
+  const int64_t size = args.batch * args.height * args.width * args.channels;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += step) {
+    gradient[i] += scale > 0.0 ? static_cast<A>(from_fixed_point(fixed.sums[i], scale)) : static_cast<A>(nan(""));
+    fixed.sums[i] = 0;
+  }
+}
+
+// A warp takes whole places in a grid-stride loop: lanes add their channels to the input's gradient with atomics, of
+// integers if `fixed` has sums, and reduce the four products of gradient and cells, from which lane 0 writes the
+// offset's and the mask's gradient once.
 template <typename T>
 __global__ void deform_scatter_kernel(const __grid_constant__ DeformConv2dArgs args, DeformRows rows, const T* slopes,
-                                      const __grid_constant__ DeformConv2dGradients gradients) {
+                                      const __grid_constant__ DeformConv2dGradients gradients,
+                                      const DeformFixedPoint fixed) {
   using A = device_accumulator_t<T>;
+  const double scale = fixed.sums == nullptr ? 0.0 : term_scale(args, rows, fixed);
   const int lane = threadIdx.x % kWarpThreads;
   const int64_t total = rows.count * args.taps() * args.offset_groups;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x / kWarpThreads;
@@ -117,7 +160,13 @@ __global__ void deform_scatter_kernel(const __grid_constant__ DeformConv2dArgs a
         if (!place.tap.valid[corner]) continue;
         const int64_t at = place.tap.cell[corner] * args.channels + channel;
         dots[corner] += slope * device_widen(image[at]);
-        atomicAdd(image_gradient + at, place.tap.weight[corner] * place.mask * slope);
+        const A term = place.tap.weight[corner] * place.mask * slope;
+        if (fixed.sums == nullptr) {
+          atomicAdd(image_gradient + at, term);
+        } else if (scale > 0.0) {
+          atomicAdd(reinterpret_cast<unsigned long long*>(fixed.sums + image_at + at),
+                    static_cast<unsigned long long>(to_fixed_point(term, scale)));
+        }
       }
     }
 #pragma unroll
@@ -155,11 +204,30 @@ int launch_columns(const DeformConv2dArgs& args, DeformRows rows, void* columns,
 }
 
 template <typename T>
-int launch_scatter(const DeformConv2dArgs& args, DeformRows rows, const void* slopes,
-                   const DeformConv2dGradients& gradients, cudaStream_t stream) {
+int launch_scatter(const DeformConv2dArgs& args, DeformRows rows, const void* column_gradients,
+                   const DeformConv2dGradients& gradients, const DeformFixedPoint& fixed, cudaStream_t stream) {
+  using A = device_accumulator_t<T>;
+  const T* slopes = static_cast<const T*>(column_gradients);
   const int64_t warps = rows.count * args.taps() * args.offset_groups;
-  deform_scatter_kernel<T><<<grid_blocks(warps * kWarpThreads), kBlockThreads, 0, stream>>>(
-      args, rows, static_cast<const T*>(slopes), gradients);
+  if (fixed.sums != nullptr) {
+    cudaError_t error = cudaMemsetAsync(fixed.bounds, 0, 2 * sizeof(uint64_t), stream);
+    if (error != cudaSuccess) return error;
+    const int64_t columns = rows.count * args.taps() * args.channels;
+    largest_magnitude_kernel<<<grid_blocks(columns), kBlockThreads, 0, stream>>>(slopes, columns, fixed.bounds);
+    if (args.mask != nullptr) {
+      const int64_t size = args.batch * args.offset_groups * args.taps() * args.positions();
+      largest_magnitude_kernel<<<grid_blocks(size), kBlockThreads, 0, stream>>>(static_cast<const A*>(args.mask), size,
+                                                                                fixed.bounds + 1);
+    }
+    error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+  }
+  deform_scatter_kernel<T><<<grid_blocks(warps * kWarpThreads), kBlockThreads, 0, stream>>>(args, rows, slopes,
+                                                                                             gradients, fixed);
+  if (fixed.sums != nullptr) {
+    const int64_t size = args.batch * args.height * args.width * args.channels;
+    settle_kernel<<<grid_blocks(size), kBlockThreads, 0, stream>>>(args, rows, fixed, static_cast<A*>(gradients.input));
+  }
   return cudaGetLastError();
 }
 
@@ -182,18 +250,18 @@ int deform_conv2d_columns_cuda(const DeformConv2dArgs& args, DeformRows rows, vo
 }
 
 int deform_conv2d_scatter_cuda(const DeformConv2dArgs& args, DeformRows rows, const void* column_gradients,
-                               const DeformConv2dGradients& gradients, void* stream) {
+                               const DeformConv2dGradients& gradients, const DeformFixedPoint& fixed, void* stream) {
   if (rows.count == 0) return cudaSuccess;
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   switch (args.dtype) {
     case DType::kFloat32:
-      return launch_scatter<float>(args, rows, column_gradients, gradients, s);
+      return launch_scatter<float>(args, rows, column_gradients, gradients, fixed, s);
     case DType::kFloat16:
-      return launch_scatter<__half>(args, rows, column_gradients, gradients, s);
+      return launch_scatter<__half>(args, rows, column_gradients, gradients, fixed, s);
     case DType::kBFloat16:
-      return launch_scatter<__nv_bfloat16>(args, rows, column_gradients, gradients, s);
+      return launch_scatter<__nv_bfloat16>(args, rows, column_gradients, gradients, fixed, s);
     case DType::kFloat64:
-      return launch_scatter<double>(args, rows, column_gradients, gradients, s);
+      return launch_scatter<double>(args, rows, column_gradients, gradients, fixed, s);
   }
   return cudaErrorInvalidValue;
 }

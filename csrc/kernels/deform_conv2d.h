@@ -67,9 +67,16 @@ struct DeformRows {
 
 int deform_conv2d_columns_cuda(const DeformConv2dArgs& args, DeformRows rows, void* columns, void* stream);
 
-// From the gradient of the columns: adds to gradients.input and writes these rows of gradients.offset and .mask. The
-// sums in gradients.input are atomic: their order, hence their last bits, may differ from run to run.
+// Where sums of the input's gradient are integers, which do not depend on their order.
+struct DeformFixedPoint {
+  int64_t* sums;     // [batch, height, width, channels], zeros on entry and on return; null: sums are floats
+  uint64_t* bounds;  // [2]: bits of the largest magnitudes, as doubles, of the column gradients and of the mask
+};
+
+// From the gradient of the columns: adds to gradients.input and writes these rows of gradients.offset and .mask. Without
+// `fixed` sums the additions are atomic ones of floats: their order, hence their last bits, may differ from run to run.
+// With them the result is always the same, and all NaN if a gradient of a column or a mask is not finite.
 int deform_conv2d_scatter_cuda(const DeformConv2dArgs& args, DeformRows rows, const void* column_gradients,
-                               const DeformConv2dGradients& gradients, void* stream);
+                               const DeformConv2dGradients& gradients, const DeformFixedPoint& fixed, void* stream);
 
 }  // namespace fastdet

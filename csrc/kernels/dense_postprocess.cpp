@@ -35,6 +35,49 @@ float logit_bound(float score_threshold) {
   return static_cast<float>(std::log(score / (1.0 - score)) - kMargin);
 }
 
+float read(const void* data, DType dtype, int64_t index) {
+  if (dtype == DType::kFloat16) return widen(static_cast<const Half*>(data)[index]);
+  if (dtype == DType::kBFloat16) return widen(static_cast<const BFloat16*>(data)[index]);
+  return static_cast<const float*>(data)[index];
+}
+
+struct Scored {
+  float score;
+  int64_t label;
+};
+
+// The best class of a prior, by its row among those of all images, and its score with the quality. NaN if any class has
+// NaN.
+template <typename T>
+Scored best_class(const DensePostprocessArgs& args, int64_t row, float quality) {
+  const T* logits = static_cast<const T*>(args.logits) + row * args.num_classes;
+  float most = widen(logits[0]);
+  for (int64_t c = 1; c < args.num_classes; ++c) {
+    const float logit = widen(logits[c]);
+    if (logit > most || logit != logit) most = logit;
+  }
+  const float score = sigmoid(most);
+  int64_t label = 0;
+  while (label + 1 < args.num_classes && sigmoid(widen(logits[label])) < score) ++label;
+  return {score * quality, label};
+}
+
+float quality_of(const DensePostprocessArgs& args, int64_t row) {
+  return args.quality == nullptr ? 1.0f : sigmoid(read(args.quality, args.quality_dtype, row));
+}
+
+// The candidates of priors [begin, end), of which the first is `row`. No class lifts a score above the quality.
+template <typename T>
+void search_best_classes(const DensePostprocessArgs& args, int64_t row, int64_t begin, int64_t end,
+                         std::vector<Item>& items) {
+  for (int64_t prior = begin; prior < end; ++prior) {
+    const float quality = quality_of(args, row + prior);
+    if (!(quality >= args.score_threshold)) continue;
+    const float score = best_class<T>(args, row + prior, quality).score;
+    if (score >= args.score_threshold) items.push_back(item_of(score, static_cast<uint32_t>(prior)));
+  }
+}
+
 // The candidates of pairs [begin, end) of a level: at most `room` of them, in no set order.
 template <typename T>
 void search(const T* logits, int64_t begin, int64_t end, int64_t room, float score_threshold, std::vector<Item>& items) {
@@ -62,12 +105,6 @@ void search(const T* logits, int64_t begin, int64_t end, int64_t room, float sco
   }
 }
 
-float read(const void* data, DType dtype, int64_t index) {
-  if (dtype == DType::kFloat16) return widen(static_cast<const Half*>(data)[index]);
-  if (dtype == DType::kBFloat16) return widen(static_cast<const BFloat16*>(data)[index]);
-  return static_cast<const float*>(data)[index];
-}
-
 // A stretch of a level of an image that one thread searches.
 struct Stretch {
   int64_t image;
@@ -82,7 +119,7 @@ std::vector<Stretch> split(const DensePostprocessArgs& args) {
   std::vector<Stretch> stretches;
   for (int64_t image = 0; image < args.batch; ++image) {
     for (int level = 0; level < args.num_levels; ++level) {
-      const int64_t size = args.lengths[level] * args.num_classes;
+      const int64_t size = level_pairs(args, level);
       for (int64_t begin = 0; begin < size; begin += kPairs) {
         stretches.push_back({image, level, begin, std::min(size, begin + kPairs), {}});
       }
@@ -100,6 +137,10 @@ void search_all(const DensePostprocessArgs& args, std::vector<Stretch>& stretche
     for (int64_t i = begin; i < end; ++i) {
       Stretch& stretch = stretches[i];
       const int64_t before = stretch.image * args.num_priors + args.levels[stretch.level].first;
+      if (args.best_class) {
+        search_best_classes<T>(args, before, stretch.begin, stretch.end, stretch.items);
+        continue;
+      }
       const T* logits = static_cast<const T*>(args.logits) + before * args.num_classes;
       search(logits, stretch.begin, stretch.end, level_room(args, stretch.level), args.score_threshold, stretch.items);
     }
@@ -114,6 +155,7 @@ struct Candidates {
 };
 
 // Appends the level's candidates, by pair, that are large enough.
+template <typename T>
 void decode_level(const DensePostprocessArgs& args, int64_t image, int level, std::vector<Item>& items,
                   Candidates& out) {
   const int64_t room = level_room(args, level);
@@ -126,8 +168,8 @@ void decode_level(const DensePostprocessArgs& args, int64_t image, int level, st
   const float width = args.image_sizes[image * 2 + 1];
   const int64_t first = image * args.num_priors;
   for (const Item item : items) {
-    const int64_t pair = pair_of(item);
-    const int64_t number = args.levels[level].first + pair / args.num_classes;
+    const int64_t pair = pair_of(item), classes = classes_of_prior(args);
+    const int64_t number = args.levels[level].first + pair / classes;
     float prior[4];
     float box[4];
     prior_at(args, image, level, number, prior);
@@ -135,12 +177,17 @@ void decode_level(const DensePostprocessArgs& args, int64_t image, int level, st
     decode_box(args.code, prior, [&](int64_t i) { return read(args.codes, args.codes_dtype, code + i); }, height, width,
                box);
     if (!is_large(args, box)) continue;
-    const int64_t logit = (first + args.levels[level].first) * args.num_classes + pair;
-    float score = sigmoid(read(args.logits, args.logits_dtype, logit));
-    if (args.quality != nullptr) score *= sigmoid(read(args.quality, args.quality_dtype, first + number));
+    const float quality = quality_of(args, first + number);
+    Scored found;
+    if (args.best_class) {
+      found = best_class<T>(args, first + number, quality);
+    } else {
+      const int64_t label = pair % classes, logit = (first + number) * classes + label;
+      found = {sigmoid(read(args.logits, args.logits_dtype, logit)) * quality, label};
+    }
     out.boxes.insert(out.boxes.end(), box, box + 4);
-    out.scores.push_back(score);
-    out.labels.push_back(pair % args.num_classes);
+    out.scores.push_back(found.score);
+    out.labels.push_back(found.label);
     out.levels.push_back(level);
   }
 }
@@ -164,14 +211,10 @@ void finish_image(const DensePostprocessArgs& args, int64_t image, const Candida
   std::fill(args.labels + at + count, args.labels + at + args.max_output, int64_t{0});
 }
 
-}  // namespace
-
-void dense_postprocess_cpu(const DensePostprocessArgs& args, ParallelRunner run) {
+template <typename T>
+void postprocess(const DensePostprocessArgs& args, ParallelRunner run) {
   std::vector<Stretch> stretches = split(args);
-  if (args.logits_dtype == DType::kFloat16) search_all<Half>(args, stretches, run);
-  else if (args.logits_dtype == DType::kBFloat16) search_all<BFloat16>(args, stretches, run);
-  else search_all<float>(args, stretches, run);
-
+  search_all<T>(args, stretches, run);
   std::vector<std::vector<Item>> by_level(args.batch * args.num_levels);
   int64_t num_items = 0;
   for (Stretch& stretch : stretches) {
@@ -187,11 +230,19 @@ void dense_postprocess_cpu(const DensePostprocessArgs& args, ParallelRunner run)
     for (int64_t image = begin; image < end; ++image) {
       Candidates found;
       for (int level = 0; level < args.num_levels; ++level) {
-        decode_level(args, image, level, by_level[image * args.num_levels + level], found);
+        decode_level<T>(args, image, level, by_level[image * args.num_levels + level], found);
       }
       finish_image(args, image, found, run);
     }
   });
+}
+
+}  // namespace
+
+void dense_postprocess_cpu(const DensePostprocessArgs& args, ParallelRunner run) {
+  if (args.logits_dtype == DType::kFloat16) postprocess<Half>(args, run);
+  else if (args.logits_dtype == DType::kBFloat16) postprocess<BFloat16>(args, run);
+  else postprocess<float>(args, run);
 }
 
 }  // namespace fastdet

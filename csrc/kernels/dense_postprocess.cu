@@ -1,6 +1,7 @@
 // Dense post-processing on the GPU: chunks of a level give their best candidates, each level takes its best of those
 // and decodes them, NMS thins them, and the kept ones are copied out. The host is never waited for; every step takes
 // candidates in the order of their pairs, so that results are deterministic.
+#include "best_class.cuh"
 #include "cuda_common.cuh"
 #include "cut.cuh"
 #include "dense_postprocess.h"
@@ -24,7 +25,7 @@ ChunkTable chunk_table(const DensePostprocessArgs& args) {
   ChunkTable table{};
   int64_t most = 0;
   for (int l = 0; l < args.num_levels; ++l) {
-    const int64_t pairs = args.lengths[l] * args.num_classes;
+    const int64_t pairs = level_pairs(args, l);
     table.first[l + 1] = table.first[l] + (pairs + kChunk - 1) / kChunk;
     table.slot[l + 1] = table.slot[l] + level_room(args, l);
     most = level_room(args, l) > most ? level_room(args, l) : most;
@@ -35,7 +36,8 @@ ChunkTable chunk_table(const DensePostprocessArgs& args) {
 
 // Where each array starts in the workspace; every start is a multiple of 256 bytes.
 struct Workspace {
-  size_t found, found_counts, taken, boxes, scores, labels, levels, valid, kept, nms, nms_bytes, total;
+  size_t found, found_counts, taken, boxes, scores, labels, levels, valid, kept, best_scores, best_labels, nms, nms_bytes,
+      total;
 };
 
 Workspace plan_workspace(const DensePostprocessArgs& args, const ChunkTable& table, int* error) {
@@ -56,22 +58,19 @@ Workspace plan_workspace(const DensePostprocessArgs& args, const ChunkTable& tab
   plan.levels = take(slots * sizeof(int64_t));
   plan.valid = take(slots * sizeof(bool));
   plan.kept = take(static_cast<size_t>(args.batch * args.max_output) * sizeof(int64_t));
+  const size_t priors = args.best_class ? static_cast<size_t>(args.batch * args.num_priors) : 0;
+  plan.best_scores = take(priors * sizeof(float));
+  plan.best_labels = take(priors * sizeof(int32_t));
   plan.nms_bytes = nms_cuda_workspace(args.batch, table.slot[args.num_levels], args.max_output, error);
   plan.nms = take(plan.nms_bytes);
   return plan;
-}
-
-__device__ __forceinline__ float read(const void* data, DType dtype, int64_t index) {
-  if (dtype == DType::kFloat16) return device_widen(static_cast<const __half*>(data)[index]);
-  if (dtype == DType::kBFloat16) return device_widen(static_cast<const __nv_bfloat16*>(data)[index]);
-  return static_cast<const float*>(data)[index];
 }
 
 // A block owns one chunk of one level of one image: it writes the chunk's best candidates, at most a level's room, in
 // the order of their pairs, as (score key, pair). Shared memory: the keys of the chunk.
 __global__ void __launch_bounds__(kThreads)
     search_chunks_kernel(const __grid_constant__ DensePostprocessArgs args, const __grid_constant__ ChunkTable table,
-                         uint64_t* all_found, uint32_t* found_counts) {
+                         const BestClasses best, uint64_t* all_found, uint32_t* found_counts) {
   __shared__ uint32_t keys[kChunk];
   __shared__ CutMemory memory;
   __shared__ uint32_t warp_sums[kWarps][2];
@@ -81,10 +80,10 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t chunk = blockIdx.x % chunks;
   int level = 0;
   while (chunk >= table.first[level + 1]) ++level;
-  const int64_t pairs = args.lengths[level] * args.num_classes;
+  const int64_t pairs = level_pairs(args, level);
   const int64_t begin = (chunk - table.first[level]) * kChunk;
   const int size = static_cast<int>(pairs - begin < kChunk ? pairs - begin : kChunk);
-  const int64_t base = (image * args.num_priors + args.levels[level].first) * args.num_classes + begin;
+  const int64_t base = (image * args.num_priors + args.levels[level].first) * classes_of_prior(args) + begin;
   const int64_t level_most = level_room(args, level);
   const uint32_t room = static_cast<uint32_t>(level_most < table.room ? level_most : table.room);
 
@@ -94,9 +93,14 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = threadIdx.x; i < kChunk; i += kThreads) {
     uint32_t key = kInvalidScoreKey;
     if (i < size) {
-      const float logit = read(args.logits, args.logits_dtype, base + i);
-      const float score = sigmoid(logit);
-      if (logit > -INFINITY && score > args.score_threshold) key = score_key(score);
+      if (args.best_class) {
+        const float score = best.scores[base + i];
+        if (score >= args.score_threshold) key = score_key(score);
+      } else {
+        const float logit = read(args.logits, args.logits_dtype, base + i);
+        const float score = sigmoid(logit);
+        if (logit > -INFINITY && score > args.score_threshold) key = score_key(score);
+      }
     }
     keys[i] = key;
     own += key != kInvalidScoreKey;
@@ -142,20 +146,25 @@ struct CandidateArrays {
   int64_t slots;
 };
 
-__device__ void decode_candidate(const DensePostprocessArgs& args, const CandidateArrays& out, int64_t image, int level,
-                                 int64_t pair, int64_t slot) {
-  const int64_t number = args.levels[level].first + pair / args.num_classes;
+__device__ void decode_candidate(const DensePostprocessArgs& args, const BestClasses& best, const CandidateArrays& out,
+                                 int64_t image, int level, int64_t pair, int64_t slot) {
+  const int64_t number = args.levels[level].first + pair / classes_of_prior(args);
   const int64_t row = image * args.num_priors + number;
   float prior[4];
   float box[4];
   prior_at(args, image, level, number, prior);
   decode_box(args.code, prior, [&](int64_t i) { return read(args.codes, args.codes_dtype, row * args.code.numbers + i); },
              args.image_sizes[image * 2], args.image_sizes[image * 2 + 1], box);
-  float score = sigmoid(read(args.logits, args.logits_dtype, row * args.num_classes + pair % args.num_classes));
-  if (args.quality != nullptr) score = exact_mul(score, sigmoid(read(args.quality, args.quality_dtype, row)));
   for (int k = 0; k < 4; ++k) out.boxes[slot * 4 + k] = box[k];
-  out.scores[slot] = score;
-  out.labels[slot] = pair % args.num_classes;
+  if (args.best_class) {
+    out.scores[slot] = best.scores[row];
+    out.labels[slot] = best.labels[row];
+  } else {
+    const int64_t label = pair % args.num_classes;
+    const float score = sigmoid(read(args.logits, args.logits_dtype, row * args.num_classes + label));
+    out.scores[slot] = exact_mul(score, quality_of(args, row));
+    out.labels[slot] = label;
+  }
   out.levels[slot] = level;
   out.valid[slot] = is_large(args, box);
 }
@@ -164,8 +173,8 @@ __device__ void decode_candidate(const DensePostprocessArgs& args, const Candida
 // knows how many candidates the chunks before it give.
 __global__ void __launch_bounds__(kThreads)
     take_levels_kernel(const __grid_constant__ DensePostprocessArgs args, const __grid_constant__ ChunkTable table,
-                       const uint64_t* all_found, const uint32_t* all_counts, uint32_t* all_taken,
-                       const CandidateArrays out) {
+                       const BestClasses best, const uint64_t* all_found, const uint32_t* all_counts,
+                       uint32_t* all_taken, const CandidateArrays out) {
   __shared__ CutMemory memory;
   __shared__ uint32_t total;
   __shared__ uint32_t end;
@@ -258,7 +267,7 @@ __global__ void __launch_bounds__(kThreads)
       const bool taken = i < count && (key < cut.key || (key == cut.key && tie < cut.ties));
       if (taken) {
         const uint32_t at = below + __popc(belows & lower) + (tie < cut.ties ? tie : cut.ties);
-        decode_candidate(args, out, image, level, static_cast<uint32_t>(item), slot + at);
+        decode_candidate(args, best, out, image, level, static_cast<uint32_t>(item), slot + at);
       }
       below += __popc(belows);
       same += __popc(sames);
@@ -318,12 +327,20 @@ int dense_postprocess_cuda(const DensePostprocessArgs& args, void* workspace, si
                                    reinterpret_cast<int64_t*>(memory + plan.levels),
                                    reinterpret_cast<bool*>(memory + plan.valid),
                                    table.slot[args.num_levels]};
+  const BestClasses best{reinterpret_cast<float*>(memory + plan.best_scores),
+                         reinterpret_cast<int32_t*>(memory + plan.best_labels)};
   if (chunks > 0) {
-    search_chunks_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream>>>(args, table, found, found_counts);
+    if (args.best_class) {
+      best_class_kernel<<<grid_blocks(args.batch * args.num_priors * 32), kBlockThreads, 0, stream>>>(args, best);
+      const cudaError_t error = cudaGetLastError();
+      if (error != cudaSuccess) return error;
+    }
+    search_chunks_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream>>>(args, table, best, found,
+                                                                                 found_counts);
     cudaError_t error = cudaGetLastError();
     if (error != cudaSuccess) return error;
     take_levels_kernel<<<static_cast<unsigned>(args.batch * args.num_levels), kThreads, 0, stream>>>(
-        args, table, found, found_counts, taken, candidates);
+        args, table, best, found, found_counts, taken, candidates);
     error = cudaGetLastError();
     if (error != cudaSuccess) return error;
   }

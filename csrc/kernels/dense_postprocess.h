@@ -4,6 +4,9 @@
 // gives its best candidates (ties: the earlier pair); their boxes are decoded, small ones dropped, scores multiplied by
 // the quality that the head gives the prior, and the rest thinned by NMS. Of equal scores the earlier pair comes first.
 // A logit that is NaN or minus infinity is no candidate.
+//
+// With `best_class` a candidate is a prior with the class of its best score (ties: the lower class), and its score has
+// the quality in it from the start, for the threshold, which it reaches, and for the choice of the level's best.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +39,8 @@ struct DensePostprocessArgs {
   int num_levels;
 
   int64_t limit;          // candidates a level at most; 0 or less: all
-  float score_threshold;  // candidates are above it; negative: every one
+  float score_threshold;  // candidates are above it, or with `best_class` reach it; negative: every one
+  bool best_class;
   float min_size;         // boxes have width and height above it; negative: any
   Rivals rivals;
   float iou_threshold;
@@ -50,16 +54,24 @@ struct DensePostprocessArgs {
 
 void dense_postprocess_cpu(const DensePostprocessArgs& args, ParallelRunner run);
 
-// The same on the device of the current context, without waiting; at most six launches where an image has at most 8192
-// candidates. Returns a cudaError_t. The workspace has dense_postprocess_cuda_workspace(...) bytes.
+// The same on the device of the current context, without waiting; at most six launches (with `best_class` seven) where an
+// image has at most 8192 candidates. Returns a cudaError_t. The workspace has dense_postprocess_cuda_workspace(...) bytes.
 size_t dense_postprocess_cuda_workspace(const DensePostprocessArgs& args, int* error);
 int dense_postprocess_cuda(const DensePostprocessArgs& args, void* workspace, size_t workspace_bytes, void* stream);
 
 inline namespace FASTDET_ISA {
 
+// How many pairs a level has of which each may be a candidate. The number of a pair is that of its prior in the level
+// times the classes of a prior, plus its class; with `best_class` that of its prior.
+FASTDET_HD int64_t classes_of_prior(const DensePostprocessArgs& args) { return args.best_class ? 1 : args.num_classes; }
+
+FASTDET_HD int64_t level_pairs(const DensePostprocessArgs& args, int level) {
+  return args.num_classes > 0 ? args.lengths[level] * classes_of_prior(args) : 0;
+}
+
 // Candidates that a level can give.
 FASTDET_HD int64_t level_room(const DensePostprocessArgs& args, int level) {
-  const int64_t pairs = args.lengths[level] * args.num_classes;
+  const int64_t pairs = level_pairs(args, level);
   return args.limit > 0 && args.limit < pairs ? args.limit : pairs;
 }
 

@@ -16,6 +16,7 @@
 #include "dense_postprocess.inl"
 #include "gemm.inl"
 #include "ms_deform_attn.inl"
+#include "nms.inl"
 #include "paste_masks.inl"
 #include "roi_max_pool.inl"
 #include "sigmoid_focal_loss.inl"
@@ -23,50 +24,6 @@
 
 namespace fastdet {
 inline namespace FASTDET_ISA {
-
-// Moves the boxes of [from, size) that live to its front, in order; returns the new size.
-inline int64_t drop_dead(const NmsSegment& segment, int64_t from, int64_t size) {
-  const NmsSegment s = segment;  // a copy, whose pointers stay in registers
-  int64_t to = from;
-  for (int64_t j = from; j < size; ++j) {  // every box is moved and only a living one kept: no branch to guess
-    const int64_t lives = s.dead[j] == 0;
-    s.x1[to] = s.x1[j];
-    s.y1[to] = s.y1[j];
-    s.x2[to] = s.x2[j];
-    s.y2[to] = s.y2[j];
-    s.area[to] = s.area[j];
-    s.place[to] = s.place[j];
-    s.dead[to] = 0;
-    to += lives;
-  }
-  return to;
-}
-
-inline int64_t nms_segment(const NmsSegment& s, float threshold, int64_t max_output, int64_t* kept) {
-  using F = vector_t<float>;
-  constexpr int64_t lanes = kLanes<float>;
-  constexpr int64_t kKeptBetweenDrops = 16;
-  constexpr int64_t kFewBoxes = 8 * lanes;
-  static_assert(kNmsPadding % lanes == 0, "segments are padded for the widest vector");
-  const F limit = splat(threshold);
-  int64_t count = 0;
-  int64_t size = s.size;
-  for (int64_t i = 0; i < size && count < max_output; ++i) {
-    if (s.dead[i] != 0) continue;
-    kept[count++] = s.place[i];
-    const F x1 = splat(s.x1[i]), y1 = splat(s.y1[i]), x2 = splat(s.x2[i]), y2 = splat(s.y2[i]), area = splat(s.area[i]);
-    // Lanes at or before i in the first vector are decided already: what is written there is never read.
-    for (int64_t j = i / lanes * lanes; j < size; j += lanes) {
-      const F inter = intersection(x1, y1, x2, y2, load(s.x1 + j), load(s.y1 + j), load(s.x2 + j), load(s.y2 + j));
-      store(s.dead + j, load(s.dead + j) | iou_exceeds(inter, area, load(s.area + j), limit));
-    }
-    if (count % kKeptBetweenDrops != 0 || size - i < kFewBoxes) continue;
-    int64_t dead = 0;
-    for (int64_t j = i + 1; j < size; ++j) dead -= s.dead[j];
-    if (dead > (size - i) / 4) size = drop_dead(s, i + 1, size);
-  }
-  return count;
-}
 
 // `kVectors` vectors of channels of one bin.
 template <int kVectors, typename T, typename A>
@@ -207,6 +164,7 @@ inline void gradient_plane(A* plane, const A* end, ImageStrides strides, const R
 inline CpuKernels kernels_of_this_set(const char* name) {
   return {name,
           &nms_segment,
+          &nms_in_grid,
           {{&forward_rows<float>, &forward_plane<float>},
            {&forward_rows<Half>, &forward_plane<Half>},
            {&forward_rows<BFloat16>, &forward_plane<BFloat16>},
@@ -235,7 +193,8 @@ inline CpuKernels kernels_of_this_set(const char* name) {
           &soft_nms_segment,
           &nms_match,
           &paste_row,
-          {{&raise_maximum<float>}, {&raise_maximum<Half>}, {&raise_maximum<BFloat16>}, {&raise_maximum<double>}}};
+          {{&raise_maximum<float>}, {&raise_maximum<Half>}, {&raise_maximum<BFloat16>}, {&raise_maximum<double>}},
+          {{&largest_cell<float>}, {&largest_cell<Half>}, {&largest_cell<BFloat16>}, {&largest_cell<double>}}};
 }
 
 }  // namespace FASTDET_ISA

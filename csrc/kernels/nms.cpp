@@ -1,8 +1,11 @@
-// NMS on the CPU: sort by score, split by group, one vectorised pass per kept box.
+// NMS on the CPU: sort by score, split by group, then one vectorised pass per kept box, over all boxes of its group or,
+// where those are many, over those in its part of a grid.
 #include "nms.h"
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "boxes.h"
@@ -103,6 +106,44 @@ class Columns {
   std::vector<int64_t> offsets_;
 };
 
+constexpr int64_t kManyBoxes = 512;  // from here on a grid is worth its making
+
+// The arrays of a grid, which the kernel fills.
+class GridArrays {
+ public:
+  explicit GridArrays(int64_t size) {
+    constexpr double kBoxesPerRow = 16.0;  // squared: of as many boxes, the grid has a row
+    constexpr int32_t kColumnsPerRow = 4, kMaxRows = 256;
+    const int64_t padded = (size + kNmsPadding - 1) / kNmsPadding * kNmsPadding, sorted = size + kNmsPadding;
+    const int32_t rows = std::min(kMaxRows, static_cast<int32_t>(std::sqrt(static_cast<double>(size) / kBoxesPerRow)));
+    const int32_t columns = kColumnsPerRow * rows;
+    starts_.resize(rows * columns + 3);
+    numbers_.resize(6 * padded);
+    coordinates_.resize(5 * sorted);
+    dead_.resize(sorted);
+    const auto number = [&](int64_t array) { return numbers_.data() + array * padded; };
+    const auto coordinate = [&](int64_t array) { return coordinates_.data() + array * sorted; };
+    grid_ = {rows,           columns,   number(0), number(1), number(2), number(3), number(4), number(5),
+             starts_.data(), {coordinate(0), coordinate(1), coordinate(2), coordinate(3), coordinate(4), nullptr,
+                              dead_.data(), size}};
+  }
+
+  const NmsGrid& grid() const { return grid_; }
+
+ private:
+  std::vector<int32_t> starts_, numbers_, dead_;
+  std::vector<float> coordinates_;
+  NmsGrid grid_;
+};
+
+int64_t suppress(const NmsSegment& segment, float threshold, int64_t max_output, int64_t* kept) {
+  const CpuKernels& kernels = cpu_kernels();
+  constexpr int64_t kMostPlaces = std::numeric_limits<int32_t>::max() - kNmsPadding;
+  if (segment.size < kManyBoxes || segment.size > kMostPlaces) return kernels.nms_segment(segment, threshold, max_output, kept);
+  const GridArrays arrays(segment.size);
+  return kernels.nms_in_grid(segment, arrays.grid(), threshold, max_output, kept);
+}
+
 // Segments that one thread should take at least: half of the pairs are looked at, several in a nanosecond.
 int64_t segments_per_task(const Segments& segments) {
   const int64_t num_segments = static_cast<int64_t>(segments.starts.size()) - 1;
@@ -124,14 +165,13 @@ int64_t nms_image(const float* boxes, const float* scores, const int64_t* groups
   Columns columns(boxes, order, segments);
   // uint8_t, not vector<bool>: threads write neighbours.
   std::vector<uint8_t> is_kept(order.size(), 0);
-  const CpuKernels& kernels = cpu_kernels();
   parallel_for(run, num_segments, segments_per_task(segments), [&](int64_t begin, int64_t end) {
     std::vector<int64_t> positions;
     for (int64_t s = begin; s < end; ++s) {
       const NmsSegment segment = columns.segment(s);
       positions.resize(segment.size);
       const int64_t limit = std::min(max_output, segment.size);
-      const int64_t count = kernels.nms_segment(segment, threshold, limit, positions.data());
+      const int64_t count = suppress(segment, threshold, limit, positions.data());
       for (int64_t i = 0; i < count; ++i) is_kept[segments.ranks[segments.starts[s] + positions[i]]] = 1;
     }
   });

@@ -69,7 +69,7 @@ __global__ void roi_max_pool_kernel(const __grid_constant__ RoiMaxPoolArgs args)
           for (int t = 0; t < taps.count; ++t) sum += taps.weight[t] * device_widen(plane[taps.offset[t]]);
           if (number != 0 && !(sum > best)) continue;
           best = sum;
-          chosen = number;
+          chosen = args.mode == RoiMaxMode::kSamples ? number : static_cast<int32_t>(yi * level.width + xi);
         }
       }
     }
@@ -89,13 +89,17 @@ __global__ void roi_max_pool_slope_kernel(const __grid_constant__ RoiMaxPoolArgs
     const int32_t chosen = args.chosen[i];
     if (chosen < 0 || !locate(args, i, &value)) continue;
     const FeatureLevel& level = roi.levels[value.level];
+    A* plane = static_cast<A*>(level.data) + value.origin;
+    const A grad = device_widen(static_cast<const T*>(roi.pooled)[i]);
+    if (args.mode != RoiMaxMode::kSamples) {
+      atomicAdd(plane + chosen * level.stride_w, grad);
+      continue;
+    }
     const CellRange ys = samples_of(value.y, value.bin_y), xs = samples_of(value.x, value.bin_x);
     const int64_t columns = xs.end - xs.begin;
     const SampleTaps<A> taps =
         sample_taps(sample_at(value.y, value.bin_y, ys.begin + chosen / columns),
                     sample_at(value.x, value.bin_x, xs.begin + chosen % columns), level.stride_h, level.stride_w);
-    A* plane = static_cast<A*>(level.data) + value.origin;
-    const A grad = device_widen(static_cast<const T*>(roi.pooled)[i]);
     for (int t = 0; t < taps.count; ++t) atomicAdd(plane + taps.offset[t], taps.weight[t] * grad);
   }
 }

@@ -15,8 +15,9 @@ enum class RoiMaxMode : int {
   kExact,    // cells; corners are not rounded and x2, y2 lie a pixel further, as in MMCV
 };
 
-// `pooled` and `chosen` [num_rois, channels, out_h, out_w] in the same format: the maximum, and the number of the
-// sample that it is, y * samples along x + x; -1 where there is none, which gives 0. Ties take the first sample.
+// `pooled` and `chosen` [num_rois, channels, out_h, out_w] in the same format: the maximum, and which it is: of cells
+// y * width + x in the map, of samples y * samples along x + x in the bin. -1 where there is none, which gives 0. Ties
+// take the first.
 struct RoiMaxPoolArgs {
   RoiAlignArgs roi;
   RoiMaxMode mode;
@@ -25,7 +26,7 @@ struct RoiMaxPoolArgs {
 
 void roi_max_pool_forward_cpu(const RoiMaxPoolArgs& args, ParallelRunner run);
 
-// Adds to the levels' data, which hold float for fp16 and bf16 gradients. Deterministic.
+// Adds to the levels' data, which hold float for fp16 and bf16 gradients and whose rows are dense. Deterministic.
 void roi_max_pool_backward_cpu(const RoiMaxPoolArgs& args, ParallelRunner run);
 
 // On a device; cudaError_t. The backward pass adds atomically to levels of float (double for double gradients).

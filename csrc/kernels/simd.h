@@ -130,5 +130,31 @@ inline void store<float>(float* to, vector_t<float> value) {
   std::memcpy(to, &value, sizeof(value));
 }
 
+// As narrow does it.
+template <>
+inline void store<BFloat16>(BFloat16* to, vector_t<float> value) {
+  const BitsVector bits = reinterpret_cast<BitsVector>(value);
+  const BitsVector rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
+  const BitsVector kept = (bits & 0x7FFFFFFFu) > 0x7F800000u ? BitsVector{} + 0x7FC00000u : rounded;
+  const HalfBitsVector half = __builtin_convertvector(kept >> 16, HalfBitsVector);
+  std::memcpy(to, &half, sizeof(half));
+}
+
+#if FASTDET_VECTOR_BYTES >= 32
+// The processor keeps a NaN's payload, narrow does not: it is cleared first.
+template <>
+inline void store<Half>(Half* to, vector_t<float> value) {
+  const BitsVector bits = reinterpret_cast<BitsVector>(value);
+  const BitsVector sign = bits & 0x80000000u;
+  const BitsVector plain = (bits & 0x7FFFFFFFu) > 0x7F800000u ? sign | 0x7FC00000u : bits;
+#if FASTDET_VECTOR_BYTES == 64
+  const __m256i half = _mm512_maskz_cvtps_ph(0xFFFF, reinterpret_cast<__m512>(plain), _MM_FROUND_TO_NEAREST_INT);
+#else
+  const __m128i half = _mm256_cvtps_ph(reinterpret_cast<__m256>(plain), _MM_FROUND_TO_NEAREST_INT);
+#endif
+  std::memcpy(to, &half, sizeof(half));
+}
+#endif
+
 }  // namespace FASTDET_ISA
 }  // namespace fastdet

@@ -14,7 +14,6 @@
 #include "../kernels/deform_conv2d.h"
 #include "../kernels/ms_deform_attn.h"
 #include "../kernels/nms.h"
-#include "../kernels/roi_align.h"
 #include "arrays.h"
 #include "bindings.h"
 #include "fastdet_build_info.h"
@@ -81,64 +80,6 @@ py::tuple nms_padded(const py::object& boxes, const py::object& scores, const Op
   int64_t* count_data = count.mutable_data();
   without_lock([&] { nms_cpu(arrays.input, max_output, index_data, count_data, run_serially); });
   return py::make_tuple(index, count);
-}
-
-FeatureLevel feature_level(const py::array& feature, double scale) {
-  const auto stride = [&](int d) { return static_cast<int64_t>(feature.strides(d) / feature.itemsize()); };
-  check(feature.shape(2) > 0 && feature.shape(3) > 0, "`features` must have cells, got ", shape_of(feature));
-  return {const_cast<void*>(feature.data()),
-          feature.shape(2),
-          feature.shape(3),
-          stride(0),
-          stride(1),
-          stride(2),
-          stride(3),
-          scale};
-}
-
-py::array roi_align(const std::vector<py::object>& objects, const py::object& rois,
-                    std::pair<int64_t, int64_t> output_size, const std::vector<double>& spatial_scales,
-                    int64_t sampling_ratio, bool aligned, double finest_scale, const OptionalObject& levels) {
-  check(!objects.empty() && objects.size() <= kMaxLevels, "`features` must hold 1 to ", kMaxLevels, " levels, got ",
-        objects.size());
-  check(spatial_scales.size() == objects.size(), "`spatial_scales` must hold one scale a level");
-  check(output_size.first > 0 && output_size.second > 0, "`output_size` must be positive");
-  std::vector<py::array> features;
-  for (const py::object& object : objects) features.push_back(any_array(object));
-  check_shape("features", features[0], {-1, -1, -1, -1});
-  RoiAlignArgs args{};
-  args.dtype = feature_dtype(features[0]);
-  args.num_levels = static_cast<int>(features.size());
-  args.batch = features[0].shape(0);
-  args.channels = features[0].shape(1);
-  for (size_t l = 0; l < features.size(); ++l) {
-    check_shape("features", features[l], {args.batch, args.channels, -1, -1});
-    check(feature_dtype(features[l]) == args.dtype, "`features` must have one dtype");
-    args.levels[l] = feature_level(features[l], spatial_scales[l]);
-  }
-  py::array coordinates;
-  if (args.dtype == DType::kFloat64) coordinates = plain_array<double>("rois", rois, {-1, 5});
-  else coordinates = plain_array<float>("rois", rois, {-1, 5});
-  args.rois = coordinates.data();
-  args.num_rois = coordinates.shape(0);
-  PlainArray<int64_t> roi_levels;
-  if (levels) {
-    roi_levels = plain_array<int64_t>("levels", *levels, {args.num_rois});
-    args.roi_levels = roi_levels.data();
-  }
-  args.out_h = output_size.first;
-  args.out_w = output_size.second;
-  args.sampling_ratio = sampling_ratio > 0 ? sampling_ratio : 0;
-  args.aligned = aligned;
-  check(finest_scale > 0.0, "`finest_scale` must be positive, got ", finest_scale);
-  args.finest_scale = finest_scale;
-  const int64_t bad = roi_align_first_bad_roi(args);
-  check(bad < 0, "`rois` row ", bad, " has a batch index or level that the ", args.batch, " images and ",
-        args.num_levels, " levels do not have");
-  py::array pooled(features[0].dtype(), std::vector<int64_t>{args.num_rois, args.channels, args.out_h, args.out_w});
-  args.pooled = pooled.mutable_data();
-  if (pooled.size() > 0) without_lock([&] { roi_align_forward_cpu(args, run_serially); });
-  return pooled;
 }
 
 py::array grid_anchors(const py::object& base_anchors, const std::vector<std::pair<int64_t, int64_t>>& sizes,
@@ -356,8 +297,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("batched_nms", &fastdet::batched_nms, "boxes"_a, "scores"_a, "groups"_a, "iou_threshold"_a);
   m.def("nms_padded", &fastdet::nms_padded, "boxes"_a, "scores"_a, "groups"_a, "iou_threshold"_a, "max_output"_a,
         "valid"_a = py::none());
-  m.def("roi_align", &fastdet::roi_align, "features"_a, "rois"_a, "output_size"_a, "spatial_scales"_a,
-        "sampling_ratio"_a = 0, "aligned"_a = true, "finest_scale"_a = 56.0, "levels"_a = py::none());
   m.def("grid_anchors", &fastdet::grid_anchors, "base_anchors"_a, "sizes"_a, "strides"_a);
   m.def("crop_masks", &fastdet::crop_masks, "bits"_a, "offsets"_a, "windows"_a, "mask_index"_a, "boxes"_a,
         "output_size"_a, "image_size"_a);
@@ -369,7 +308,9 @@ PYBIND11_MODULE(_C, m) {
         "candidates"_a = py::none(), "blocked"_a = py::none());
   m.def("ms_deform_attn", &fastdet::ms_deform_attn, "value"_a, "spatial_shapes"_a, "sampling_locations"_a,
         "attention_weights"_a);
+  fastdet::bind_dense(m);
   fastdet::bind_losses(m);
+  fastdet::bind_pooling(m);
   fastdet::bind_postprocess(m);
   m.def("build_info", &fastdet::build_info, "What the native modules were built with, and which CPU kernels run.");
 }

@@ -18,7 +18,9 @@ void without_lock(const Function& function) {
   function();
 }
 
+void bind_dense(py::module_& module);
 void bind_losses(py::module_& module);
+void bind_pooling(py::module_& module);
 void bind_postprocess(py::module_& module);
 
 }  // namespace fastdet

@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "../kernels/paste_masks.h"
@@ -23,23 +25,68 @@ void check_iou_threshold(double iou_threshold) {
   check(iou_threshold >= 0.0 && iou_threshold <= 1.0, "`iou_threshold` must lie in [0, 1], got ", iou_threshold);
 }
 
-py::tuple soft_nms(const py::object& boxes, const py::object& scores, double iou_threshold, double sigma,
-                   double min_score, const std::string& method, const OptionalObject& groups) {
+SoftNmsRule rule_of(const std::string& method, double iou_threshold, double sigma, double min_score) {
   check_iou_threshold(iou_threshold);
   check(sigma > 0.0, "`sigma` must be positive, got ", sigma);
+  return {method_of(method), static_cast<float>(iou_threshold), static_cast<float>(sigma),
+          static_cast<float>(min_score)};
+}
+
+py::tuple soft_nms(const py::object& boxes, const py::object& scores, double iou_threshold, double sigma,
+                   double min_score, const std::string& method, const OptionalObject& groups) {
   const auto all_boxes = plain_array<float>("boxes", boxes, {-1, 4});
   const int64_t size = all_boxes.shape(0);
   const auto all_scores = plain_array<float>("scores", scores, {size});
   std::optional<PlainArray<int64_t>> numbers;
   if (groups) numbers = plain_array<int64_t>("groups", *groups, {size});
   const NmsInput input{all_boxes.data(), all_scores.data(), numbers ? numbers->data() : nullptr, nullptr, 1, size, 0.0f};
-  const SoftNmsRule rule{method_of(method), static_cast<float>(iou_threshold), static_cast<float>(sigma),
-                         static_cast<float>(min_score)};
+  const SoftNmsRule rule = rule_of(method, iou_threshold, sigma, min_score);
   std::vector<int64_t> kept(size);
   std::vector<float> left(size);
   int64_t count = 0;
   without_lock([&] { soft_nms_cpu(input, rule, {size, kept.data(), left.data(), &count}, run_serially); });
   return py::make_tuple(py::array_t<int64_t>(count, kept.data()), py::array_t<float>(count, left.data()));
+}
+
+py::tuple soft_nms_padded(const py::object& boxes, const py::object& scores, const OptionalObject& groups,
+                          double iou_threshold, int64_t max_output, const OptionalObject& valid, double sigma,
+                          double min_score, const std::string& method) {
+  check(max_output >= 0, "`max_output` must not be negative, got ", max_output);
+  const auto all_boxes = plain_array<float>("boxes", boxes, {-1, -1, 4});
+  const int64_t batch = all_boxes.shape(0), size = all_boxes.shape(1);
+  const auto all_scores = plain_array<float>("scores", scores, {batch, size});
+  std::optional<PlainArray<int64_t>> numbers;
+  std::optional<PlainArray<bool>> slots;
+  if (groups) numbers = plain_array<int64_t>("groups", *groups, {batch, size});
+  if (valid) slots = plain_array<bool>("valid", *valid, {batch, size});
+  const NmsInput input{all_boxes.data(), all_scores.data(), numbers ? numbers->data() : nullptr,
+                       slots ? slots->data() : nullptr, batch, size, 0.0f};
+  const SoftNmsRule rule = rule_of(method, iou_threshold, sigma, min_score);
+  py::array_t<int64_t> index({batch, max_output});
+  py::array_t<float> left({batch, max_output});
+  py::array_t<int64_t> count(batch);
+  const SoftNmsOutput output{max_output, index.mutable_data(), left.mutable_data(), count.mutable_data()};
+  without_lock([&] { soft_nms_cpu(input, rule, output, run_serially); });
+  return py::make_tuple(index, left, count);
+}
+
+py::array nms_match(const py::object& boxes, const py::object& scores, double iou_threshold) {
+  check_iou_threshold(iou_threshold);
+  const auto all_boxes = plain_array<float>("boxes", boxes, {-1, 4});
+  const int64_t size = all_boxes.shape(0);
+  const auto all_scores = plain_array<float>("scores", scores, {size});
+  const float* score = all_scores.data();
+  std::vector<int64_t> order(size), places(size);
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return score_key(score[a]) < score_key(score[b]); });
+  std::vector<float> sorted(4 * size);
+  for (int64_t i = 0; i < size; ++i) std::copy_n(all_boxes.data() + 4 * order[i], 4, sorted.data() + 4 * i);
+  without_lock([&] { nms_match_cpu(sorted.data(), size, static_cast<float>(iou_threshold), places.data()); });
+  py::array_t<int64_t> owners(size);
+  int64_t* out = owners.mutable_data();
+  for (int64_t i = 0; i < size; ++i) out[order[i]] = order[places[i]];
+  return owners;
 }
 
 py::array paste_masks(const py::object& masks, const py::object& boxes, std::pair<int64_t, int64_t> size,
@@ -63,6 +110,9 @@ void bind_postprocess(py::module_& m) {
   using namespace pybind11::literals;
   m.def("soft_nms", &soft_nms, "boxes"_a, "scores"_a, "iou_threshold"_a = 0.3, py::kw_only(), "sigma"_a = 0.5,
         "min_score"_a = 1e-3, "method"_a = "linear", "groups"_a = py::none());
+  m.def("soft_nms_padded", &soft_nms_padded, "boxes"_a, "scores"_a, "groups"_a, "iou_threshold"_a, "max_output"_a,
+        "valid"_a = py::none(), py::kw_only(), "sigma"_a = 0.5, "min_score"_a = 1e-3, "method"_a = "linear");
+  m.def("nms_match", &nms_match, "boxes"_a, "scores"_a, "iou_threshold"_a);
   m.def("paste_masks", &paste_masks, "masks"_a, "boxes"_a, "size"_a, "threshold"_a = 0.5);
 }
 

@@ -17,7 +17,8 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, std::optional<Te
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
     const Tensor& grad, const Tensor& input, const Tensor& offset, std::optional<Tensor> mask, const Tensor& weight,
-    std::vector<int64_t> stride, std::vector<int64_t> padding, std::vector<int64_t> dilation, bool channels_last) {
+    std::vector<int64_t> stride, std::vector<int64_t> padding, std::vector<int64_t> dilation, bool channels_last,
+    bool /* deterministic: it always is */) {
   const DeformConv2dArguments arguments(input, offset, mask, weight, std::nullopt, stride, padding, dilation);
   const DeformConv2dArgs& args = arguments.args;
   const ScalarType dtype = input.scalar_type();

@@ -75,7 +75,8 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, std::optional<Te
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
     const Tensor& grad, const Tensor& input, const Tensor& offset, std::optional<Tensor> mask, const Tensor& weight,
-    std::vector<int64_t> stride, std::vector<int64_t> padding, std::vector<int64_t> dilation, bool channels_last) {
+    std::vector<int64_t> stride, std::vector<int64_t> padding, std::vector<int64_t> dilation, bool channels_last,
+    bool deterministic) {
   const DeviceGuard guard(input.get_device_index());
   const DeformConv2dArguments arguments(input, offset, mask, weight, std::nullopt, stride, padding, dilation);
   const DeformConv2dArgs& args = arguments.args;
@@ -100,12 +101,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
     const DeformConv2dGradients gradients{nullptr, input_gradient.mutable_data_ptr(),
                                           offset_gradient.mutable_data_ptr(),
                                           mask ? mask_gradient.mutable_data_ptr() : nullptr, nullptr};
+    Tensor sums_of_integers = new_tensor({deterministic ? input.numel() : 0}, ScalarType::Long, input);
+    Tensor bounds = new_tensor({2}, ScalarType::Long, input);
+    torch::stable::zero_(sums_of_integers);
+    const DeformFixedPoint fixed{deterministic ? sums_of_integers.mutable_data_ptr<int64_t>() : nullptr,
+                                 reinterpret_cast<uint64_t*>(bounds.mutable_data_ptr<int64_t>())};
     for (int64_t begin = 0; begin < blocks.total();) {
       const DeformRows rows = blocks.from(begin);
       Tensor part = transpose(torch::stable::narrow(all_rows, 0, rows.begin, rows.count), 0, 1);
       const Tensor slopes = torch::stable::contiguous(matmul(part, back));
       check_cuda("deform_conv2d_backward", deform_conv2d_scatter_cuda(args, rows, slopes.const_data_ptr(), gradients,
-                                                                      current_stream(input)));
+                                                                      fixed, current_stream(input)));
       const Tensor partial = matmul(transpose(part, 1, 2), blocks.columns(rows));
       weight_sum = torch::stable::subtract(weight_sum, torch::stable::to(partial, sums), -1.0);
       begin += rows.count;

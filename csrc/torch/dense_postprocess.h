@@ -6,29 +6,14 @@
 
 namespace fastdet {
 
-// How many numbers describe a code: means, stds, limits of size and centre; a unit; a unit; nothing.
-constexpr int64_t kCodeNumbers[] = {10, 1, 1, 0};
-
 inline BoxCodeArgs box_code_args(int64_t code, const std::vector<double>& numbers, int64_t said, bool clips) {
   check(code >= 0 && code < 4, "`code` must be 0 to 3, got ", code);
   check(static_cast<int64_t>(numbers.size()) == kCodeNumbers[code], "`code_numbers` must hold ", kCodeNumbers[code],
         " numbers for code ", code, ", got ", numbers.size());
-  BoxCodeArgs args{};
-  args.code = static_cast<BoxCode>(code);
-  args.numbers = said;
-  args.clips = clips;
-  const bool distribution = args.code == BoxCode::kDistribution;
+  const bool distribution = static_cast<BoxCode>(code) == BoxCode::kDistribution;
   check(distribution ? said >= 4 && said % 4 == 0 : said == 4, "`codes` must hold ",
         distribution ? "a multiple of 4" : "4", " numbers a prior, got ", said);
-  if (args.code == BoxCode::kDelta) {
-    for (int k = 0; k < 4; ++k) args.means[k] = static_cast<float>(numbers[k]);
-    for (int k = 0; k < 4; ++k) args.stds[k] = static_cast<float>(numbers[4 + k]);
-    args.log_limit = static_cast<float>(numbers[8]);
-    args.center_limit = static_cast<float>(numbers[9]);
-  } else if (args.code != BoxCode::kCell) {
-    args.unit = static_cast<float>(numbers[0]);
-  }
-  return args;
+  return box_code_of(static_cast<BoxCode>(code), numbers.data(), said, clips);
 }
 
 // The contiguous arguments and the results live here.
@@ -38,7 +23,7 @@ class DensePostprocessArguments {
                             const Tensor& priors, const Tensor& image_sizes, const std::vector<int64_t>& level_sizes,
                             const std::vector<int64_t>& cell_priors, const std::vector<double>& strides, int64_t code,
                             const std::vector<double>& code_numbers, bool clips, int64_t limit, double score_threshold,
-                            double min_size, int64_t rivals, double iou_threshold, int64_t max_output)
+                            double min_size, int64_t rivals, double iou_threshold, int64_t max_output, bool best_class)
       : logits_(torch::stable::contiguous(logits)),
         codes_(torch::stable::contiguous(codes)),
         priors_(torch::stable::contiguous(priors)),
@@ -73,6 +58,7 @@ class DensePostprocessArguments {
     check(max_output >= 0, "`max_output` must not be negative, got ", max_output);
     args.limit = limit;
     args.score_threshold = static_cast<float>(score_threshold);
+    args.best_class = best_class;
     args.min_size = static_cast<float>(min_size);
     args.rivals = static_cast<Rivals>(rivals);
     args.iou_threshold = static_cast<float>(iou_threshold);

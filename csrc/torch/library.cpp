@@ -23,7 +23,7 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
       "int[] padding, int[] dilation, bool channels_last) -> Tensor");
   m.def(
       "deform_conv2d_backward(Tensor grad, Tensor input, Tensor offset, Tensor? mask, Tensor weight, int[] stride, "
-      "int[] padding, int[] dilation, bool channels_last) -> (Tensor, Tensor, Tensor, Tensor)");
+      "int[] padding, int[] dilation, bool channels_last, bool deterministic) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "assign_max_iou(Tensor boxes, Tensor objects, Tensor valid, Tensor? candidates, Tensor? blocked, "
       "float positive, float negative_low, float negative_high, float min_positive, bool match_low_quality, "
@@ -35,8 +35,8 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
   m.def(
       "dense_postprocess(Tensor logits, Tensor codes, Tensor? quality, Tensor priors, Tensor image_sizes, "
       "SymInt[] level_sizes, SymInt[] cell_priors, float[] strides, int code, float[] code_numbers, bool clips, "
-      "int limit, float score_threshold, float min_size, int rivals, float iou_threshold, SymInt max_output) "
-      "-> (Tensor, Tensor, Tensor, Tensor)");
+      "int limit, float score_threshold, float min_size, int rivals, float iou_threshold, SymInt max_output, "
+      "bool best_class) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "sigmoid_focal_loss(Tensor logits, Tensor labels, Tensor? weight, float positive, float negative, float gamma, "
       "bool reduce) -> Tensor");

@@ -9,6 +9,11 @@ namespace fastdet {
 // Everything but the levels' data, `pooled` and `chosen`.
 inline RoiMaxPoolArgs roi_max_pool_args(const RoiAlignArguments& arguments, int64_t mode) {
   check(mode >= 0 && mode <= static_cast<int64_t>(RoiMaxMode::kExact), "`mode` must lie in [0, 2], got ", mode);
+  for (int l = 0; l < arguments.args.num_levels; ++l) {
+    const FeatureLevel& level = arguments.args.levels[l];
+    check(level.height * level.width < int64_t{1} << 31, "`features` may have less than 2^31 cells a map, level ", l,
+          " has ", level.height, " x ", level.width);
+  }
   return {arguments.args, static_cast<RoiMaxMode>(mode), nullptr};
 }
 

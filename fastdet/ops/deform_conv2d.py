@@ -40,8 +40,9 @@ def deform_conv2d(
 
     Returns:
         [B, O, h, w] in the dtype of `input`. Differentiable with respect to all tensors; the gradient is
-        deterministic on the CPU. On a GPU the input's gradient is summed atomically, which
-        `torch.use_deterministic_algorithms` reports.
+        deterministic on the CPU. On a GPU the input's gradient is summed atomically; under
+        `torch.use_deterministic_algorithms` it is summed in integers, which is slower, always gives the same, and
+        makes all of it NaN where the gradient of the result or a mask is not finite.
 
     Raises:
         ValueError: A shape or dtype does not fit.
@@ -118,6 +119,7 @@ def _deform_conv2d_backward_fake(
     padding: list[int],
     dilation: list[int],
     channels_last: bool,
+    deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return (
@@ -137,10 +139,8 @@ def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _forward_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     features, offset, mask, weight = ctx.saved_tensors
-    if grad.is_cuda:
-        torch._prims_common.alert_not_deterministic("fastdet::deform_conv2d_backward")
     of_input, of_offset, of_mask, of_weight = torch.ops.fastdet.deform_conv2d_backward(
-        grad, features, offset, mask, weight, *ctx.options
+        grad, features, offset, mask, weight, *ctx.options, torch.are_deterministic_algorithms_enabled()
     )
     of_bias = grad.sum((0, 2, 3)) if ctx.has_bias else None
     return of_input, of_offset, None if mask is None else of_mask, of_weight, of_bias, *[None] * 4

@@ -49,6 +49,7 @@ def dense_postprocess(
     min_size: float = -1.0,
     quality: Tensor | None = None,
     rivals: Rivals = "class",
+    best_class: bool = False,
 ) -> DetectedBoxes:
     """Detections: the best candidates of each level above a score, decoded and thinned by NMS.
 
@@ -70,6 +71,8 @@ def dense_postprocess(
         min_size: boxes have width and height above it, in pixels; negative: any.
         quality: [B, P] logits; scores are multiplied by their sigmoids after the candidates are chosen.
         rivals: which boxes suppress each other: those of the same class, of the same level, or all.
+        best_class: a candidate is a prior with the class of its best score (ties: the lower class); scores are
+            multiplied by the quality before candidates are chosen, and reach the threshold.
 
     Returns:
         Boxes, scores, labels and counts. Nothing of it is differentiable.
@@ -116,6 +119,7 @@ def dense_postprocess(
         _RIVALS.index(rivals),
         iou_threshold,
         max_output,
+        best_class,
     )
     return DetectedBoxes(*found)
 
@@ -197,6 +201,7 @@ def _dense_postprocess_fake(
     rivals: int,
     iou_threshold: float,
     max_output: int,
+    best_class: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     shape = (logits.shape[0], max_output)
     return (

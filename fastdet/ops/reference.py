@@ -11,64 +11,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastdet.ops.box_codes import BoxCode
-from fastdet.ops.dense_postprocess import Levels
+from fastdet.ops.reference_dense import dense_postprocess as dense_postprocess
+from fastdet.ops.reference_dense import grid_anchors as grid_anchors
 from fastdet.ops.reference_losses import box_iou as box_iou
 from fastdet.ops.reference_losses import paired_box_iou as paired_box_iou
 from fastdet.ops.reference_losses import sigmoid_focal_loss as sigmoid_focal_loss
 from fastdet.ops.reference_masks import paste_masks as paste_masks
 from fastdet.ops.reference_pooling import roi_pool as roi_pool
+from fastdet.ops.reference_suppression import batched_nms as batched_nms
+from fastdet.ops.reference_suppression import nms as nms
 from fastdet.ops.reference_suppression import nms_match as nms_match
+from fastdet.ops.reference_suppression import nms_padded as nms_padded
+from fastdet.ops.reference_suppression import overlaps as overlaps
 from fastdet.ops.reference_suppression import soft_nms as soft_nms
-
-
-def overlaps(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Which of boxes [N, 4] overlap by more than the threshold, bool [N, N]; NaN never, inverted boxes are empty."""
-    area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    inter = (high - low).clamp(min=0).prod(dim=2)
-    union = (area[:, None] + area[None, :]) - inter
-    return inter > torch.tensor(iou_threshold, dtype=boxes.dtype) * union
-
-
-def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy: each box, by descending score, is kept unless a kept box of its group overlaps it."""
-    rivals = (overlaps(boxes, iou_threshold) & (groups[:, None] == groups[None, :])).tolist()
-    rank = torch.where(torch.isnan(scores), -math.inf, scores).tolist()
-    # Ties keep the lower index first, NaN scores come last, behind -inf.
-    order = sorted(range(len(rank)), key=lambda i: (-rank[i], bool(torch.isnan(scores[i])), i))
-    kept: list[int] = []
-    for i in order:
-        if not any(rivals[i][j] for j in kept):
-            kept.append(i)
-    return torch.tensor(kept, dtype=torch.int64)
-
-
-def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """`batched_nms` with one group."""
-    return batched_nms(boxes, scores, torch.zeros(len(scores), dtype=torch.int64), iou_threshold)
-
-
-def nms_padded(
-    boxes: Tensor,
-    scores: Tensor,
-    groups: Tensor | None,
-    iou_threshold: float,
-    max_output: int,
-    valid: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`batched_nms` of each image's valid boxes, cut and padded with 0."""
-    batch, size = scores.shape
-    index = torch.zeros(batch, max_output, dtype=torch.int64)
-    count = torch.zeros(batch, dtype=torch.int64)
-    for b in range(batch):
-        chosen = torch.arange(size) if valid is None else torch.arange(size)[valid[b]]
-        labels = torch.zeros(size, dtype=torch.int64) if groups is None else groups[b]
-        kept = chosen[batched_nms(boxes[b, chosen], scores[b, chosen], labels[chosen], iou_threshold)][:max_output]
-        index[b, : len(kept)] = kept
-        count[b] = len(kept)
-    return index, count
 
 
 class BinSamples(NamedTuple):
@@ -159,20 +114,6 @@ def _largest_samples(feature: Tensor, y: BinSamples, x: BinSamples) -> Tensor:
     samples = torch.einsum("py,qx,cyx->cpq", y_weights, x_weights, feature)
     by_bin = samples.unflatten(2, (width, x.per_bin)).unflatten(1, (height, y.per_bin))  # [C, h, y, w, x]
     return by_bin.amax((2, 4))
-
-
-def grid_anchors(
-    base_anchors: Tensor, sizes: Sequence[tuple[int, int]], strides: Sequence[tuple[float, float]]
-) -> Tensor:
-    """Four nested loops: level, y, x, base anchor."""
-    anchors = [
-        base + base.new_tensor([x * sx, y * sy, x * sx, y * sy])
-        for level, ((height, width), (sx, sy)) in enumerate(zip(sizes, strides, strict=True))
-        for y in range(height)
-        for x in range(width)
-        for base in base_anchors[level]
-    ]
-    return torch.stack(anchors) if anchors else base_anchors.new_zeros(0, 4)
 
 
 def crop_masks(
@@ -326,81 +267,3 @@ def _pair_iou(first: Tensor, second: Tensor) -> Tensor:
     shared = sides[0] * sides[1]
     union = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - shared
     return torch.nan_to_num(shared / union.clamp(min=1e-6), nan=0.0)
-
-
-def dense_postprocess(
-    logits: Tensor,
-    codes: Tensor,
-    priors: Tensor,
-    image_sizes: Tensor,
-    levels: Levels,
-    code: BoxCode,
-    *,
-    iou_threshold: float,
-    max_output: int,
-    limit: int = -1,
-    score_threshold: float = -1.0,
-    min_size: float = -1.0,
-    quality: Tensor | None = None,
-    rivals: str = "class",
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One image, level and pair of prior and class at a time: (boxes, scores, labels, counts)."""
-    batch, _, num_classes = logits.shape
-    boxes, scores = torch.zeros(batch, max_output, 4), torch.zeros(batch, max_output)
-    labels, counts = torch.zeros(batch, max_output, dtype=torch.int64), torch.zeros(batch, dtype=torch.int64)
-    laid_out = grid_anchors(priors, levels.sizes, levels.strides) if levels.strides else priors
-    for b in range(batch):
-        own = laid_out[b] if laid_out.dim() == 3 else laid_out
-        found: list[tuple[Tensor, Tensor, int, int]] = []  # box, score, class, level
-        first = 0
-        for level, ((height, width), number) in enumerate(zip(levels.sizes, levels.cell_priors, strict=True)):
-            length = height * width * number
-            said = logits[b, first : first + length].flatten().float()
-            score = said.sigmoid()
-            pairs = [i for i in range(len(said)) if said[i] > -math.inf and score[i] > score_threshold]
-            if limit > 0:
-                pairs = sorted(sorted(pairs, key=lambda i: -float(score[i]))[:limit])
-            for pair in pairs:
-                prior = first + pair // num_classes
-                box = decode_box(code, own[prior], codes[b, prior].float(), image_sizes[b])
-                if min_size >= 0 and not bool((box[2:] - box[:2] > min_size).all()):
-                    continue
-                factor = torch.tensor(1.0) if quality is None else quality[b, prior].float().sigmoid()
-                found.append((box, score[pair] * factor, pair % num_classes, level))
-            first += length
-        if not found:
-            continue
-        groups = torch.tensor([{"class": f[2], "level": f[3], "all": 0}[rivals] for f in found])
-        all_boxes, all_scores = torch.stack([f[0] for f in found]), torch.stack([f[1] for f in found])
-        kept = batched_nms(all_boxes, all_scores, groups, iou_threshold)[:max_output]
-        counts[b] = len(kept)
-        boxes[b, : len(kept)], scores[b, : len(kept)] = all_boxes[kept], all_scores[kept]
-        labels[b, : len(kept)] = torch.tensor([found[i][2] for i in kept.tolist()], dtype=torch.int64)
-    return boxes, scores, labels, counts
-
-
-def decode_box(code: BoxCode, prior: Tensor, said: Tensor, image_size: Tensor) -> Tensor:
-    """The box [4] that numbers describe at a prior [4], in an image of size (H, W)."""
-    low, high = prior[:2], prior[2:]
-    size, center = high - low, (low + high) / 2
-    if code.kind == "delta":
-        means, stds = (prior.new_tensor(code.numbers[start : start + 4]) for start in (0, 4))
-        limit, center_limit = code.numbers[8:]
-        shift, log_ratio = (said * stds + means).split(2)
-        move = size * shift
-        if center_limit >= 0:
-            move, log_ratio = move.clamp(-center_limit, center_limit), log_ratio.clamp(max=limit)
-        else:
-            log_ratio = log_ratio.clamp(-limit, limit)
-        half = size * log_ratio.exp() * 0.5
-        box = torch.cat((center + move - half, center + move + half))
-    elif code.kind == "cell":
-        center, half = said[:2] * size + low, said[2:].exp() * size / 2
-        box = torch.cat((center - half, center + half))
-    else:
-        if code.kind == "distribution":
-            bins = said.view(4, -1)
-            said = (bins.softmax(1) * torch.arange(bins.shape[1])).sum(1)
-        distances = said * (torch.cat((size, size)) * code.numbers[0] if code.numbers[0] > 0 else 1.0)
-        box = torch.cat((center - distances[:2], center + distances[2:]))
-    return torch.minimum(box.clamp(min=0), image_size.flip(0).repeat(2)) if code.clips else box

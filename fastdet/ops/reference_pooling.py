@@ -44,4 +44,5 @@ def roi_pool(
                 cells = feature[:, ys.start : ys.stop, xs.start : xs.stop].flatten(1)
                 pooled.append(cells.max(1).values if cells.shape[1] > 0 else feature.new_zeros(feature.shape[0]))
     shape = (len(rois), *output_size, features[0].shape[1])
-    return torch.stack(pooled).view(shape).permute(0, 3, 1, 2) if pooled else features[0].new_zeros(shape)
+    rows = torch.stack(pooled).view(shape) if pooled else features[0].new_zeros(shape)
+    return rows.permute(0, 3, 1, 2)

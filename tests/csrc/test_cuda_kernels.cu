@@ -227,8 +227,17 @@ void columns(int64_t channels) {
   near(device_columns.back(), out, "deform_conv2d_columns_cuda");
   const fastdet::DeformConv2dGradients gradients{nullptr, input_gradient.get(), offset_gradient.get(),
                                                  mask_gradient.get(), nullptr};
-  succeed(fastdet::deform_conv2d_scatter_cuda(args, {0, rows}, device_slopes.get(), gradients, nullptr), "scatter");
-  near(input_gradient.back(), of_input, "gradient of the input");
+  const auto scatter = [&](const fastdet::DeformFixedPoint& fixed) {
+    succeed(fastdet::deform_conv2d_scatter_cuda(args, {0, rows}, device_slopes.get(), gradients, fixed, nullptr),
+            "scatter");
+    return input_gradient.back();
+  };
+  near(scatter({nullptr, nullptr}), of_input, "gradient of the input");
+  const Device<int64_t> sums(std::vector<int64_t>(input.size(), 0));
+  const Device<uint64_t> bounds(std::vector<uint64_t>(2, 7));
+  for (float& value : of_input) value *= 2.0f;  // it is added a second time
+  near(scatter({sums.get(), bounds.get()}), of_input, "gradient of the input, in integers");
+  EXPECT(sums.back() == std::vector<int64_t>(input.size(), 0));
   near(offset_gradient.back(), of_offset, "gradient of the offsets");
   near(mask_gradient.back(), of_mask, "gradient of the masks");
 }

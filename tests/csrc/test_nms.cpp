@@ -77,6 +77,58 @@ void equals_the_greedy_rule() {
   }
 }
 
+// Enough boxes for a grid, in every state that a box can be in.
+Case large_case(int64_t size, uint64_t seed, float scale) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  testing::Random random(seed);
+  Case c{{}, {}, {}, {}, 1, size};
+  for (int64_t i = 0; i < size; ++i) {
+    const float x = (random.uniform() * 200 - 100) * scale, y = (random.uniform() * 80 - 40) * scale;
+    const float longest = random.uniform() < 0.05f ? 150 : 20;
+    float box[4] = {x, y, x + (random.uniform() * longest - 1) * scale, y + (random.uniform() * longest - 1) * scale};
+    const float fate = random.uniform();
+    if (fate < 0.02f) box[static_cast<int>(random.uniform() * 3.99f)] = std::numeric_limits<float>::quiet_NaN();
+    else if (fate < 0.03f) box[2] = kInfinity;
+    else if (fate < 0.04f) box[1] = -kInfinity;
+    else if (fate < 0.05f) box[3] = box[1];
+    else if (fate < 0.2f && i > 0) std::copy_n(c.boxes.end() - 4, 4, box);
+    c.boxes.insert(c.boxes.end(), box, box + 4);
+    c.scores.push_back(std::floor(random.uniform() * 500));
+  }
+  return c;
+}
+
+void a_grid_changes_nothing() {
+  uint64_t seed = 0;
+  for (const int64_t size : {512, 529, 2000}) {
+    for (const float scale : {1.0f, 1e-3f, 1e6f, 1e-24f, 1e17f, 1e25f}) {
+      for (const float threshold : {0.0f, 0.1f, 0.5f, 0.7f, 1.0f}) {
+        const Case c = large_case(size, ++seed, scale);
+        const fastdet::NmsInput input{c.boxes.data(), c.scores.data(), nullptr, nullptr, 1, size, threshold};
+        std::vector<int64_t> kept(size);
+        int64_t count = 0;
+        fastdet::nms_cpu(input, size, kept.data(), &count, testing::run_on_two_threads);
+        kept.resize(count);
+        EXPECT(kept == greedy(c, 0, threshold, false, false));
+        fastdet::nms_cpu(input, 40, kept.data(), &count, testing::run_on_two_threads);
+        EXPECT(count == std::min<int64_t>(40, static_cast<int64_t>(kept.size())));
+      }
+    }
+  }
+}
+
+void boxes_in_one_place_need_no_grid() {
+  for (const float side : {0.0f, 1e-30f, 3.0f}) {
+    std::vector<float> boxes, scores(600, 1.0f);
+    for (int i = 0; i < 600; ++i) boxes.insert(boxes.end(), {5.0f, 5.0f, 5.0f + side, 5.0f + side});
+    std::vector<int64_t> kept(600);
+    int64_t count = 0;
+    fastdet::nms_cpu({boxes.data(), scores.data(), nullptr, nullptr, 1, 600, 0.5f}, 600, kept.data(), &count,
+                     testing::run_on_two_threads);
+    EXPECT(count == (side == 3.0f ? 1 : 600));
+  }
+}
+
 void score_keys_sort_descending_with_nan_last() {
   const float infinity = std::numeric_limits<float>::infinity();
   const float scores[] = {infinity, 3.0f,  1e-40f,    0.0f,
@@ -92,6 +144,8 @@ void score_keys_sort_descending_with_nan_last() {
 
 int main() {
   equals_the_greedy_rule();
+  a_grid_changes_nothing();
+  boxes_in_one_place_need_no_grid();
   score_keys_sort_descending_with_nan_last();
   return testing::report();
 }

@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.calibration import copy_rate
-from benchmarks.work import attention_work, convolution_work, pooling_work
+from benchmarks.work import attention_work, cell_pooling_work, convolution_work, pooling_work
 
 
 def test_cells_under_several_rois_count_once() -> None:
@@ -31,3 +31,13 @@ def test_attention_reads_four_cells_a_sample() -> None:
 
 def test_copies_have_a_rate() -> None:
     assert copy_rate("cpu", 1 << 16, 2) > 1e6
+
+
+def test_every_bin_of_cells_reads_its_own() -> None:
+    feature = torch.zeros(1, 10, 50, 50)
+    one = torch.tensor([[0, 16.0, 16, 80, 80]])  # cells 1 to 5 of each axis at stride 16; two bins of three cells
+    work = cell_pooling_work(feature, one, 2, 16, False)
+    assert work.bytes == 25 * 10 * 4 + 4 * 10 * 8
+    assert work.cached_bytes == 36 * 10 * 4
+    gradient = cell_pooling_work(feature, one, 2, 16, True)
+    assert gradient.bytes == 2500 * 10 * 4 + 4 * 10 * 8

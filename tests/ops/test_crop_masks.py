@@ -66,6 +66,15 @@ def test_equals_torchvision_bit_for_bit(device: str) -> None:
     assert torch.equal(actual.cpu(), expected)
 
 
+def test_strided_arguments_and_boxes_that_are_not_finite(device: str) -> None:
+    (bits, offsets, windows), (index, boxes) = some_masks(), some_boxes()
+    boxes[1, 2], boxes[3, 0] = torch.nan, torch.inf
+    plain = crop_masks(*(t.to(device) for t in (bits, offsets, windows, index, boxes)), 7, IMAGE_SIZE)
+    assert plain[[1, 3]].abs().sum() == 0
+    strided = [tensor.repeat_interleave(2, 0).to(device)[::2] for tensor in (bits, offsets, windows, index, boxes)]
+    assert torch.equal(crop_masks(*strided, 7, IMAGE_SIZE), plain)
+
+
 def test_no_boxes_and_no_masks(device: str) -> None:
     bits = torch.zeros(0, dtype=torch.uint8, device=device)
     none = torch.zeros(0, dtype=torch.int64, device=device)

@@ -277,15 +277,23 @@ def test_autocast_keeps_offsets_in_float32() -> None:
 
 
 @pytest.mark.cuda
-def test_the_gpu_says_that_its_gradient_is_not_deterministic(cuda: str) -> None:
-    a = moved(arguments(), cuda)
-    output = deform_conv2d(**{**a, "input": a["input"].requires_grad_()}).sum()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_the_gpu_has_a_deterministic_gradient(cuda: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    a = moved(arguments(dtype), cuda)
+    features = a["input"].requires_grad_()
+
+    def gradient() -> Tensor:
+        return torch.autograd.grad(deform_conv2d(**{**a, "input": features}).sum(), features)[0]
+
+    expected = gradient()
     torch.use_deterministic_algorithms(True)
     try:
-        with pytest.raises(RuntimeError, match="deform_conv2d_backward does not have a deterministic implementation"):
-            output.backward()
+        first, second = gradient(), gradient()
     finally:
         torch.use_deterministic_algorithms(False)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, expected)
 
 
 def test_errors_name_the_argument() -> None:

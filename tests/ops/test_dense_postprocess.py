@@ -69,7 +69,13 @@ def test_known_detections(device: str) -> None:
 def test_it_equals_the_reference(kind: str, rivals: str, device: str) -> None:
     arguments = case(kind, 1)
     options: dict[str, Any] = {"iou_threshold": 0.4, "max_output": 40, "rivals": rivals}
-    for extra in ({}, {"limit": 9, "score_threshold": 0.3, "min_size": 3.0}, {"limit": 30, "min_size": 0.0}):
+    for extra in (
+        {},
+        {"limit": 9, "score_threshold": 0.3, "min_size": 3.0},
+        {"limit": 30, "min_size": 0.0},
+        {"best_class": True},
+        {"best_class": True, "limit": 6, "score_threshold": 0.3},
+    ):
         expected = reference.dense_postprocess(*arguments, **options, **extra)
         assert_equal(ops.dense_postprocess(*moved(arguments, device), **options, **extra), expected)
 

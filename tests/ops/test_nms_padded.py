@@ -36,6 +36,15 @@ def test_unused_slots_hold_zero(device: str) -> None:
     assert count.tolist() == [2]
 
 
+def test_non_contiguous_inputs(device: str) -> None:
+    boxes, scores, groups, valid = (tensor.to(device) for tensor in batch_of(50))
+    plain = nms_padded(boxes, scores, groups, 0.4, 20, valid)
+    table = torch.cat([boxes, scores[..., None]], dim=2).transpose(0, 1).contiguous().transpose(0, 1)
+    wide = groups.repeat_interleave(2, 1)[:, ::2], valid.t().contiguous().t()
+    strided = nms_padded(table[..., :4], table[..., 4], wide[0], 0.4, 20, wide[1])
+    assert all(torch.equal(a, b) for a, b in zip(strided, plain, strict=True))
+
+
 def test_the_best_boxes_fill_the_slots(device: str) -> None:
     boxes, scores, groups, _ = (tensor.to(device) for tensor in batch_of(150))
     index, count = nms_padded(boxes, scores, groups, 0.6, 10)

@@ -53,6 +53,24 @@ def test_roi_align_equals_the_torch_op(dtype: torch.dtype, channels_last: bool) 
         assert np.array_equal(actual, expected.numpy())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_maximum_poolings_equal_the_torch_ops(dtype: torch.dtype, channels_last: bool) -> None:
+    features, rois = pyramid(19, 1, dtype, channels_last), random_rois(14, 2, 2)
+    if dtype == torch.float64:
+        rois = rois.double()
+    levels = torch.arange(14) % 3
+    arrays = [feature.numpy() for feature in features]
+    for rounded in (True, False):
+        expected = ops.roi_pool(features, rois, (3, 4), SCALES, rounded=rounded, levels=levels)
+        actual = _C.roi_pool(arrays, rois.numpy(), (3, 4), SCALES, rounded=rounded, levels=levels.numpy())
+        assert actual.dtype == arrays[0].dtype
+        assert np.array_equal(actual, expected.numpy())
+    samples = ops.roi_align(features, rois, (3, 4), SCALES, 2, pool_mode="max")
+    actual = _C.roi_align(arrays, rois.numpy(), (3, 4), SCALES, 2, pool_mode="max")
+    assert np.allclose(actual, samples.numpy(), rtol=1e-3 if dtype == torch.float16 else 1e-6)
+
+
 def test_grid_anchors_equal_the_torch_op() -> None:
     base = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3))
     sizes, strides = [(3, 5), (2, 2)], [(8.0, 8.0), (16.0, 17.0)]
@@ -136,9 +154,66 @@ def test_soft_nms_and_pasted_masks_equal_the_torch_ops() -> None:
         index, scores = _C.soft_nms(BOXES.numpy(), SCORES.numpy(), 0.3, method="gaussian", groups=given)
         assert index.tolist() == expected[0].tolist()
         assert scores.tolist() == expected[1].tolist()
+    batch = BOXES.view(2, 60, 4), SCORES.view(2, 60), GROUPS.view(2, 60)
+    valid = batch[1] > 0.3
+    expected = ops.soft_nms_padded(*batch, 0.4, 9, valid, method="naive")
+    found = _C.soft_nms_padded(*(tensor.numpy() for tensor in batch), 0.4, 9, valid.numpy(), method="naive")
+    assert all(np.array_equal(a, b.numpy()) for a, b in zip(found, expected, strict=True))
     masks = torch.rand(5, 7, 7, generator=torch.Generator().manual_seed(7))
     pasted = _C.paste_masks(masks.numpy(), BOXES[:5].numpy() + 60, (50, 70))
     assert np.array_equal(pasted, ops.paste_masks(masks, BOXES[:5] + 60, (50, 70)).numpy())
+
+
+def test_nms_match_equals_the_torch_op() -> None:
+    scores = torch.where(SCORES > 0.9, torch.nan, SCORES)
+    assert _C.nms_match(BOXES.numpy(), scores.numpy(), 0.4).tolist() == ops.nms_match(BOXES, scores, 0.4).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_dense_postprocess_equals_the_torch_op(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(8)
+    sizes, strides = [(3, 5), (2, 2)], [(8.0, 8.0), (16.0, 16.0)]
+    logits = torch.randn(2, 38, 3, generator=generator).to(dtype)
+    quality = torch.randn(2, 38, generator=generator).to(dtype)
+    image_sizes = torch.tensor([[24.0, 40.0], [20.0, 36.0]])
+    options: dict[str, Any] = {"iou_threshold": 0.4, "max_output": 20, "limit": 30, "score_threshold": 0.2}
+    for code, width in (
+        (ops.delta_code(stds=(0.1, 0.1, 0.2, 0.2)), 4),
+        (ops.distance_code(2.0), 4),
+        (ops.distribution_code(), 20),
+        (ops.cell_code(), 4),
+    ):
+        codes = torch.randn(2, 38, width, generator=generator).to(dtype)
+        for base in (BOXES[:4].view(2, 2, 4), BOXES[:38], BOXES[:76].view(2, 38, 4)):
+            steps = strides if base.shape[:2] == (2, 2) else []
+            expected = ops.dense_postprocess(
+                logits, codes, base, image_sizes, ops.Levels(sizes, [2, 2], steps), code, quality=quality, **options
+            )
+            arrays = [tensor.numpy() for tensor in (logits, codes, base, image_sizes)]
+            extra = {"code": code.kind, "code_numbers": code.numbers, "clips": code.clips, "quality": quality.numpy()}
+            found = _C.dense_postprocess(*arrays, sizes, [2, 2], steps, **extra, **options)
+            assert all(np.array_equal(a, b.numpy(), equal_nan=True) for a, b in zip(found, expected, strict=True))
+    with pytest.raises(ValueError, match="`rivals` must be one of 'class', 'level', 'all', got 'none'"):
+        _C.dense_postprocess(*arrays, sizes, [2, 2], rivals="none", **options)
+
+
+def test_rpn_proposals_equal_the_torch_op() -> None:
+    generator = torch.Generator().manual_seed(9)
+    logits, deltas = torch.randn(2, 38, generator=generator), torch.randn(2, 38, 4, generator=generator)
+    base, image_sizes = BOXES[:4].view(2, 2, 4), torch.tensor([[24.0, 40.0], [20.0, 36.0]])
+    places: tuple[Any, ...] = [(3, 5), (2, 2)], [(8.0, 8.0), (16.0, 16.0)]
+    options: dict[str, Any] = {"iou_threshold": 0.7, "max_output": 20, "limit": 12, "min_size": 0.0}
+    expected = ops.rpn_proposals(logits, deltas, base, image_sizes, *places, **options)
+    arrays = [tensor.numpy() for tensor in (logits, deltas, base, image_sizes)]
+    found = _C.rpn_proposals(*arrays, *places, **options)
+    assert all(np.array_equal(a, b.numpy()) for a, b in zip(found, expected, strict=True))
+
+
+def test_every_op_is_there() -> None:
+    """Codes and levels describe arguments; nms_levels and top_indices are made of other ops."""
+    described = {"BoxCode", "DetectedBoxes", "Levels", "Rivals", "nms_levels", "top_indices"}
+    described |= {name for name in ops.__all__ if name.endswith("_code")}
+    assert set(ops.__all__) - described <= set(dir(_C))
 
 
 def test_dlpack_arrays_and_lists_are_taken_as_they_are() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.library import opcheck
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fastdet import ops
 from tests.ops.samples import SCALES, pyramid, random_boxes, random_groups, random_rois, tied_scores
@@ -48,7 +49,7 @@ def dense_arguments() -> tuple[Any, ...]:
     priors, sizes = BOXES[:6].view(2, 3, 4), torch.tensor([[50.0, 60.0], [40.0, 40.0]])
     numbers = [0.0] * 4 + [1.0] * 4 + [4.0, -1.0]
     levels = ([2, 2, 1, 2], [3, 3], [8.0, 8.0, 16.0, 16.0])
-    return logits, codes, logits[..., 0], priors, sizes, *levels, 0, numbers, True, 5, 0.1, 0.0, 0, 0.5, 7
+    return logits, codes, logits[..., 0], priors, sizes, *levels, 0, numbers, True, 5, 0.1, 0.0, 0, 0.5, 7, True
 
 
 CASES: dict[str, tuple[Any, ...]] = {
@@ -80,6 +81,7 @@ CASES: dict[str, tuple[Any, ...]] = {
         [1, 1],
         [1, 1],
         False,
+        True,
     ),
     "ms_deform_attn": attention_arguments(),
     "ms_deform_attn_backward": (
@@ -194,6 +196,18 @@ def test_results_of_unknown_size_compile_as_one_graph() -> None:
         torch.testing.assert_close(compiled(*arguments), kept_scores(*arguments))
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_exports(name: str) -> None:
+    class Call(torch.nn.Module):
+        def forward(self, *arguments: Any) -> Any:
+            return getattr(torch.ops.fastdet, name)(*arguments)
+
+    arguments = tree_map(lambda given: given.detach() if isinstance(given, Tensor) else given, CASES[name])
+    exported = torch.export.export(Call(), arguments).module()(*arguments)
+    for a, b in zip(tree_leaves(exported), tree_leaves(Call()(*arguments)), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_exports_with_dynamic_counts() -> None:
     class Suppress(torch.nn.Module):
         def forward(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,3 +252,46 @@ def test_autocast_keeps_features_and_widens_coordinates() -> None:
         actual = ops.roi_align(features, rois, 3, SCALES)
     assert actual.dtype == torch.bfloat16
     assert torch.equal(actual, expected)
+
+
+LOW = {name: tensor.bfloat16() for name, tensor in {"boxes": BOXES, "scores": SCORES, "few": BOXES[:4]}.items()}
+COORDINATES: dict[str, Any] = {
+    "nms": lambda t: ops.nms(t["boxes"], t["scores"], 0.5),
+    "batched_nms": lambda t: ops.batched_nms(t["boxes"], t["scores"], GROUPS, 0.5),
+    "nms_padded": lambda t: ops.nms_padded(t["boxes"][None], t["scores"][None], None, 0.5, 9)[0],
+    "nms_match": lambda t: ops.nms_match(t["boxes"], t["scores"], 0.5),
+    "soft_nms": lambda t: ops.soft_nms(t["boxes"], t["scores"])[1],
+    "soft_nms_padded": lambda t: ops.soft_nms_padded(t["boxes"][None], t["scores"][None], None, 0.5, 9)[1],
+    "box_iou": lambda t: ops.box_iou(t["boxes"], t["few"]),
+    "paired_box_iou": lambda t: ops.paired_box_iou(t["boxes"], t["boxes"].roll(1, 0), kind="ciou"),
+    "assign_max_iou": lambda t: ops.assign_max_iou(
+        t["boxes"], t["few"][None], torch.ones(1, 4, dtype=torch.bool), positive=0.5, negative=0.4
+    )[1],
+    "crop_masks": lambda t: ops.crop_masks(
+        torch.ones(16, dtype=torch.uint8), torch.tensor([0]), torch.tensor([[1, 1, 4, 4]], dtype=torch.int32),
+        torch.zeros(4, dtype=torch.int64), t["few"], 3, (50, 50),
+    ),
+    "paste_masks": lambda t: ops.paste_masks(t["scores"][:36].view(4, 3, 3), t["few"], (40, 50)),
+    "grid_anchors": lambda t: ops.grid_anchors(t["few"].view(2, 2, 4), [(3, 4), (1, 2)], [(8, 8), (16, 16)]),
+    "dense_postprocess": lambda t: ops.dense_postprocess(
+        BOXES[None, :4, :2], BOXES[None, 4:8], t["few"], torch.tensor([[50.0, 60.0]]), ops.Levels([(2, 2)], [1]),
+        ops.delta_code(), iou_threshold=0.5, max_output=5,
+    ).boxes,
+    "sigmoid_focal_loss": lambda t: ops.sigmoid_focal_loss(t["few"], torch.tensor([0, 1, 4, -1])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COORDINATES)
+def test_autocast_leaves_coordinates_and_scores_in_float32(name: str) -> None:
+    expected = COORDINATES[name]({key: tensor.float() for key, tensor in LOW.items()})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = COORDINATES[name](LOW)
+    assert actual.dtype == expected.dtype
+    assert torch.equal(actual, expected)
+
+
+def test_autocast_keeps_features_of_maximum_pooling() -> None:
+    features, rois = pyramid(4, 5, torch.bfloat16), random_rois(6, 2, 6).to(torch.bfloat16)
+    expected = ops.roi_pool(features, rois.float(), 3, SCALES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(ops.roi_pool(features, rois, 3, SCALES), expected)

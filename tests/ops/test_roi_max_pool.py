@@ -133,6 +133,28 @@ def test_ties_and_nan_take_the_first(device: str) -> None:
     assert roi_pool([spoiled], rois, 1, [1.0]).isnan().all()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_strided_features_are_read_as_they_lie(device: str, mode: str) -> None:
+    features, rois = [feature.to(device) for feature in pyramid(5, 15)], random_rois(9, 2, 16)
+    every_other = [feature.repeat_interleave(2, 3)[..., ::2] for feature in features]
+    transposed = [feature.transpose(2, 3).contiguous().transpose(2, 3) for feature in features]
+    wanted = pooled(mode, features, rois, LEVELS, device)
+    for strided in (every_other, transposed):
+        assert not strided[0].is_contiguous()
+        torch.testing.assert_close(pooled(mode, strided, rois, LEVELS, device), wanted)
+
+
+def test_more_cells_than_a_tile_holds(device: str) -> None:
+    feature = torch.randn(1, 19, 90, 70, generator=torch.Generator().manual_seed(17)).to(device)
+    rois = torch.tensor([[0.0, -3, -5, 200, 300], [0, 10, 20, 69, 89]], device=device)
+    found = roi_pool([feature], rois, (3, 2), [1.0])
+    last = roi_pool([feature.contiguous(memory_format=torch.channels_last)], rois, (3, 2), [1.0])
+    levels = torch.zeros(2, dtype=torch.int64)
+    expected = reference.roi_pool([feature.cpu()], rois.cpu(), (3, 2), [1.0], levels=levels)
+    assert torch.equal(found.cpu(), expected)
+    assert torch.equal(last.cpu(), expected)
+
+
 def test_no_rois_and_a_bad_batch_index() -> None:
     features = [feature.requires_grad_() for feature in pyramid(3, 13)]
     found = roi_pool(features, torch.zeros(0, 5), 2, SCALES)

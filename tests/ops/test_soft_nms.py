@@ -190,6 +190,8 @@ def test_non_contiguous_inputs(device: str) -> None:
     for a, b in zip(soft_nms(boxes, scores), soft_nms(*plain), strict=True):
         assert torch.equal(a, b)
     assert torch.equal(nms_match(boxes, scores, 0.3), nms_match(*plain, 0.3))
+    batch = soft_nms_padded(boxes.expand(2, -1, -1), scores.expand(2, -1), None, 0.5, 9)
+    assert torch.equal(batch[0][1], soft_nms_padded(plain[0][None], plain[1][None], None, 0.5, 9)[0][0])
     offset = torch.cat([torch.zeros(1, device=device), boxes.reshape(-1)])[1:].view(-1, 4)
     assert torch.equal(soft_nms(offset, scores)[0], soft_nms(*plain)[0])
 

@@ -61,6 +61,7 @@ def deform_conv2d_backward(
         weight,
         *(list(options[start : start + 2]) for start in (0, 2, 4)),
         False,
+        False,
     )
     of_mask = of_mask.to(mask.dtype) if use_mask else torch.zeros_like(mask)
     return of_input, of_weight, of_offset.to(offset.dtype), of_mask, grad.sum((0, 2, 3)).to(bias.dtype)

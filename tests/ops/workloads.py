@@ -1,6 +1,7 @@
 """Every op on inputs that are large enough for threads, with odd sizes, in each feature type."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,11 +26,28 @@ def run_all() -> dict[str, Tensor]:
     base = random_boxes(9, 2).view(3, 3, 4)
     results["grid_anchors"] = ops.grid_anchors(base, [(301, 217), (50, 84), (1, 1)], [(4, 4), (8, 8), (16, 16)])
     results["crop_masks"] = crop_masks()
+    results["nms of one place"] = ops.nms(boxes / 50, scores, 0.5)
+    results["nms_match"] = ops.nms_match(boxes, scores, 0.5)
+    results["soft_nms"], results["soft_nms scores"] = ops.soft_nms(boxes[:900], scores[:900], 0.5, groups=groups[:900])
+    index, left, _ = ops.soft_nms_padded(*(given[:, :900] for given in batch), 0.5, 300)
+    results["soft_nms_padded"], results["soft_nms_padded scores"] = index, left
+    results["box_iou"] = ops.box_iou(boxes[:301], boxes[:299], kind="giou")
+    results |= with_gradients("paired_box_iou", lambda a, b: ops.paired_box_iou(a, b, kind="ciou"), [boxes, boxes + 5])
+    results["paste_masks"] = ops.paste_masks(torch.rand(5, 9, 9, generator=seeded(10)), boxes[:5] + 50, (301, 203))
+    results |= {f"dense_postprocess {i}": found for i, found in enumerate(dense_postprocess())}
     for dtype in FEATURE_TYPES:
         for last in (False, True):
             name = f"{dtype}, {'channels last' if last else 'planes'}"
             results |= with_gradients(f"roi_align, {name}", *pooling(dtype, last))
+            results |= with_gradients(f"roi_pool, {name}", *maximum_pooling(dtype, last))
             results |= with_gradients(f"deform_conv2d, {name}", *convolution(dtype, last))
+        logits, labels = (
+            3 * torch.randn(700, 19, generator=seeded(11)),
+            torch.randint(0, 20, (700,), generator=seeded(12)),
+        )
+        results |= with_gradients(
+            f"sigmoid_focal_loss, {dtype}", partial(ops.sigmoid_focal_loss, labels=labels), [logits.to(dtype)]
+        )
         results |= with_gradients(f"ms_deform_attn, {dtype}", *attention(dtype))
     return results
 
@@ -41,6 +59,21 @@ def with_gradients(name: str, function: Callable[..., Tensor], leaves: list[Tens
     slope = torch.randint(-2, 3, output.shape, generator=torch.Generator().manual_seed(9)).to(output.dtype)
     gradients = torch.autograd.grad(output, leaves, slope)
     return {name: output.detach()} | {f"{name}, gradient {i}": gradient for i, gradient in enumerate(gradients)}
+
+
+def seeded(number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
+
+
+def dense_postprocess() -> ops.DetectedBoxes:
+    sizes = [(41, 37), (21, 19)]
+    total = 3 * (41 * 37 + 21 * 19)
+    priors = random_boxes(total, 12, 400.0)
+    logits, codes = torch.randn(2, total, 5, generator=seeded(13)), 0.2 * torch.randn(2, total, 4, generator=seeded(14))
+    return ops.dense_postprocess(
+        logits, codes, priors, torch.tensor([[300.0, 400.0]] * 2), ops.Levels(sizes, [3, 3]), ops.delta_code(),
+        iou_threshold=0.5, max_output=200, limit=1000, score_threshold=0.6,
+    )  # fmt: skip
 
 
 def crop_masks() -> Tensor:
@@ -56,6 +89,15 @@ def pooling(dtype: torch.dtype, last: bool) -> tuple[Callable[..., Tensor], list
 
     def function(*features: Tensor) -> Tensor:
         return ops.roi_align(features, rois, 7, SCALES, 2)
+
+    return function, pyramid(37, 6, dtype, last)
+
+
+def maximum_pooling(dtype: torch.dtype, last: bool) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    rois = random_rois(90, 2, 5)
+
+    def function(*features: Tensor) -> Tensor:
+        return ops.roi_pool(features, rois, 7, SCALES)
 
     return function, pyramid(37, 6, dtype, last)
 

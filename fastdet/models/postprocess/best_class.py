@@ -6,8 +6,9 @@ Letters: B images, P priors, K kept.
 import torch
 from torch import Tensor
 
+from fastdet import ops
 from fastdet.models.assigners import BoxCoder
-from fastdet.models.postprocess.dense import Candidates, suppress
+from fastdet.models.postprocess.dense import Candidates, box_code_of, levels_of, single, suppress
 from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
@@ -48,6 +49,30 @@ class BestClassPostprocess:
             priors: [P, 4].
             sizes: [B, 2] (H, W), to which boxes are clipped if the coder does so.
         """
+        code = box_code_of(coder)
+        if code is not None and self.nms is hard_nms:
+            return self._fused(output, priors, code, sizes)
+        return self._composed(output, priors, coder, sizes)
+
+    def _fused(self, output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor) -> Detections:
+        found = ops.dense_postprocess(
+            single(output.cls_logits),
+            single(output.box_deltas),
+            priors,
+            sizes,
+            levels_of(output),
+            code,
+            iou_threshold=self.iou_threshold,
+            max_output=self.max_per_img or output.cls_logits.shape[1],
+            score_threshold=self.score_thr,
+            quality=None if output.quality is None else single(output.quality),
+            rivals="all" if self.class_agnostic else "class",
+            best_class=True,
+        )
+        return Detections(*found)
+
+    def _composed(self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor) -> Detections:
+        """The same step by step, for what the op has no argument for."""
         with torch.autocast(priors.device.type, enabled=False):
             scores, labels = output.cls_logits.float().sigmoid().max(-1)  # [B, P]
             if output.quality is not None:

@@ -83,7 +83,7 @@ class DensePostprocess:
             sizes: [B, 2] (H, W), to which boxes are clipped.
             keep: priors that are looked at, bool [B, P]; None: all.
         """
-        code = _box_code(coder)
+        code = box_code_of(coder)
         plain = self.use_sigmoid and keep is None and not self.whole_priors and self.nms is hard_nms
         if code is not None and plain:
             rivals: ops.Rivals = "all" if self.class_agnostic else "class"
@@ -94,8 +94,8 @@ class DensePostprocess:
         self, output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor, rivals: ops.Rivals
     ) -> Detections:
         found = ops.dense_postprocess(
-            _single(output.cls_logits),
-            _single(output.box_deltas),
+            single(output.cls_logits),
+            single(output.box_deltas),
             priors,
             sizes,
             levels_of(output),
@@ -105,7 +105,7 @@ class DensePostprocess:
             limit=self.nms_pre,
             score_threshold=self.score_thr,
             min_size=self.min_bbox_size,
-            quality=None if output.quality is None else _single(output.quality),
+            quality=None if output.quality is None else single(output.quality),
             rivals=rivals,
         )
         return Detections(*found)
@@ -168,7 +168,7 @@ class ProposalPostprocess:
         self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, *, keep: Tensor | None = None
     ) -> Detections:
         """Proposals [B, K] with label 0; arguments as for DensePostprocess."""
-        code = _box_code(coder)
+        code = box_code_of(coder)
         plain = self.use_sigmoid and keep is None and output.cls_logits.shape[-1] == 1
         if code is not None and plain and self.ties == "index":
             return self._fused(output, priors, code, sizes)
@@ -176,8 +176,8 @@ class ProposalPostprocess:
 
     def _fused(self, output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor) -> Detections:
         found = ops.dense_postprocess(
-            _single(output.cls_logits),
-            _single(output.box_deltas),
+            single(output.cls_logits),
+            single(output.box_deltas),
             priors,
             sizes,
             levels_of(output),
@@ -219,14 +219,14 @@ class CodedBoxes(Protocol):
     def box_code(self) -> ops.BoxCode: ...
 
 
-def _box_code(coder: BoxCoder) -> ops.BoxCode | None:
+def box_code_of(coder: BoxCoder) -> ops.BoxCode | None:
     """None for a coder that the kernels do not know, and in a graph that is exported, whose ops need bodies."""
     if torch.compiler.is_exporting():
         return None
     return coder.box_code() if isinstance(coder, CodedBoxes) else None
 
 
-def _single(values: Tensor) -> Tensor:
+def single(values: Tensor) -> Tensor:
     """The kernels read float32 and lower precision."""
     return values.float() if values.dtype == torch.float64 else values
 

@@ -1,6 +1,10 @@
 """BestClassPostprocess: one candidate a prior, scores times qualities."""
 
+from typing import Any
+
+import pytest
 import torch
+from torch import Tensor
 
 from fastdet.models.coders import CellBBoxCoder
 from fastdet.models.postprocess import BestClassPostprocess, DensePostprocess
@@ -24,6 +28,31 @@ def test_low_scores_are_left_out_and_the_number_may_be_bounded() -> None:
     part = BestClassPostprocess(0.9, score_thr=0.5, max_per_img=1)
     found = part(OUTPUT, CELLS, CellBBoxCoder(), torch.tensor([[8, 24]]))
     assert found.boxes[0].tolist() == [[1, 0, 9, 8]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"score_thr": 0.5}, {"score_thr": 0.25, "max_per_img": 7}, {"score_thr": 0.1, "class_agnostic": True}],
+)
+@pytest.mark.parametrize("with_quality", [True, False])
+def test_the_fused_op_gives_what_the_steps_give(options: dict[str, Any], with_quality: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def coarse(*shape: int) -> Tensor:  # so that scores often equal each other and the threshold
+        return torch.randint(-3, 4, shape, generator=generator).float()
+
+    sizes = ((6, 7), (3, 4))
+    logits, quality, deltas = coarse(2, 54, 5), coarse(2, 54), 0.5 * torch.randn(2, 54, 4, generator=generator)
+    logits[0, 3], quality[1, 4], logits[1, 6, 2] = -torch.inf, torch.inf, torch.nan
+    corner = 20 * torch.rand(54, 2, generator=generator)
+    priors = torch.cat((corner, corner + 8), dim=1)
+    output = DenseOutput(logits, deltas, sizes, quality if with_quality else None)
+    part, coder, image_sizes = BestClassPostprocess(0.4, **options), CellBBoxCoder(), torch.tensor([[40, 40], [30, 30]])
+    fused, steps = part(output, priors, coder, image_sizes), part._composed(output, priors, coder, image_sizes)
+    assert fused.count.tolist() == steps.count.tolist()
+    assert torch.equal(fused.labels, steps.labels)
+    torch.testing.assert_close(fused.scores, steps.scores)
+    torch.testing.assert_close(fused.boxes, steps.boxes)
 
 
 def test_pairs_of_prior_and_class_have_qualities_too() -> None:
