@@ -9,7 +9,7 @@ from fastdet.utils.errors import ConfigError
 WIDTHS = frozenset(
     (
         "in_channels", "out_channels", "base_channels", "stem_channels", "feat_channels",
-        "point_feat_channels", "conv_out_channels", "fc_out_channels", "inter_channels", "num_channels",
+        "point_feat_channels", "channels", "conv_out_channels", "fc_out_channels", "inter_channels", "num_channels",
         "embed_dims", "rfp_inplanes", "aspp_out_channels", "compressed_channels", "cls_in_channels",
         "cls_out_channels", "reg_in_channels", "reg_cls_out_channels", "reg_offset_out_channels", "num_groups",
     )
