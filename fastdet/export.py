@@ -26,6 +26,14 @@ def parser() -> argparse.ArgumentParser:
         help="the file to write, .onnx or .engine; the .json beside it tells about it",
     )  # fmt: skip
     p.add_argument(
+        "--precision", choices=["fp32", "fp16", "bf16", "int8"], default="fp32",
+        help="in which the network computes (default fp32); scores, boxes and NMS are always fp32",
+    )  # fmt: skip
+    p.add_argument("--calibration", metavar="DIR", help="pictures for int8 (default: the config's training set)")
+    p.add_argument(
+        "--calibration-pictures", type=cli.positive, default=128, metavar="N", help="of them at most (default 128)"
+    )
+    p.add_argument(
         "--batch", nargs=3, type=cli.positive, default=[1, 1, 8], metavar=("MIN", "OPT", "MAX"),
         help="images that an engine takes at once (default 1 1 8); ONNX files take any number",
     )  # fmt: skip
@@ -55,6 +63,9 @@ def command(options: argparse.Namespace) -> int:
     """Exports what the options describe; returns the exit code."""
     if options.verify < 0:
         raise FastdetError(f"--verify {options.verify}: give a number of pictures, or 0 for no proof")
+    if options.precision == "bf16" and options.verify:
+        print("warning: onnxruntime has no bfloat16 layers on the CPU: the file is unverified", file=sys.stderr)
+        options.verify = 0
     suffix = ".onnx" if options.backend == "onnx" else ".engine"
     if not options.output.endswith(suffix):
         raise FastdetError(f"--output must end in {suffix} for --backend {options.backend}, not {options.output!r}")

@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import nn
 
-from fastdet import build
+from fastdet import build, calibrating
 from fastdet.compat import load_experiment
 from fastdet.config.schema import Experiment
 from fastdet.data.collate import collate
@@ -22,8 +22,9 @@ from fastdet.data.pipeline import prepare
 from fastdet.deploy import onnx_file, runtime, tensorrt, triton
 from fastdet.deploy.graph import GraphOptions, check_shape
 from fastdet.deploy.metadata import Metadata
+from fastdet.deploy.quantise import quantise
 from fastdet.deploy.tensorrt import EngineOptions
-from fastdet.deploy.verify import LIMITS, Comparison, compare
+from fastdet.deploy.verify import Comparison, Limits, compare, limits_of
 from fastdet.structures import Batch, Detections, Sample
 from fastdet.utils import cli
 from fastdet.utils.errors import FastdetError
@@ -50,8 +51,10 @@ def run(options: argparse.Namespace) -> int:
     engine = _engine_options(options)
     batches = list(_batches(experiment, graph, options.verify)) if options.verify else []
     metadata = _metadata(experiment, detector, classes, graph, options)
+    calibration = calibrating.of_options(experiment, graph, options)
     start = time.perf_counter()
     model = onnx_file.export_model(detector, graph, metadata)
+    model = model if calibration is None else quantise(model, calibration)
     target = Path(options.output).with_suffix(".onnx")
     onnx_file.save_model(model, target)
     record: dict[str, Any] = {
@@ -66,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(model.graph.node)} nodes")
     code = cli.EXIT_OK
     if options.verify:
-        outcome = _verify(detector, runtime.load(target), batches)
-        limits = LIMITS["onnx fp32"]
+        outcome = _verify(detector, runtime.load(target), batches, limits_of(options.precision))
+        limits = limits_of(options.precision)
         record["verification"] = {"runtime": "onnxruntime", **outcome.to_dict(), "holds": outcome.holds(limits)}
         print(_line(outcome))
         if not outcome.holds(limits):
@@ -163,6 +166,7 @@ def _metadata(
         mask_threshold=float(getattr(detector, "mask_threshold", 0.5)),
         candidates=graph.candidates,
         rounds=graph.rounds,
+        precision=options.precision,
         settings=dict(_postprocess_settings(experiment.to_dict()["model"])),
         source={"config": Path(options.config).name, "checkpoint": Path(options.checkpoint or "random weights").name},
     )
@@ -230,7 +234,7 @@ def _drawn(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def _verify(detector: nn.Module, deployed: Any, batches: list[Batch]) -> Comparison:
+def _verify(detector: nn.Module, deployed: Any, batches: list[Batch], limits: Limits) -> Comparison:
     """Runs both over the batches."""
     expected, found, inexact = [], [], 0
     for batch in batches:
@@ -241,7 +245,7 @@ def _verify(detector: nn.Module, deployed: Any, batches: list[Batch]) -> Compari
         with torch.inference_mode():
             own = detector.predict(batch)  # type: ignore[operator]
         expected.append(_limited(own, detections.boxes.shape[1]))
-    return compare(expected, found, LIMITS["onnx fp32"], inexact)
+    return compare(expected, found, limits, inexact)
 
 
 def _limited(detections: Detections, number: int) -> Detections:

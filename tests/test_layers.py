@@ -31,6 +31,7 @@ ENTRY_POINTS = {
     "predict",
     "export",
     "exporting",
+    "calibrating",
     "bench",
     "build",
     "doctor",

@@ -1,30 +1,29 @@
 """fastdet's ops as nodes of an ONNX graph, and their bodies as functions that the file brings along.
 
 While a program is taken apart, each op becomes a node of the domain `fastdet` with the op's settings as attributes. The
-body of that node, for these shapes and settings, is the function of `static_ops` or `static_sampling`, exported by
-itself. A runtime that has a kernel of its own for a node may use it instead.
+body of that node, for these shapes and settings, is the function of the same name in a module
+`static_*`, exported by itself. A runtime that has a kernel of its own for a node may use it instead.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-import onnx
 import torch
 import torchvision.ops  # noqa: F401  # registers its deformable convolution, which models may call
-from onnx import FunctionProto, ModelProto, helper
-from onnxscript import opset18
+from onnx import FunctionProto, helper
 from torch import Tensor, nn
 
-from fastdet.deploy import static_ops, static_sampling
+from fastdet.deploy import static_attention, static_ops, static_sampling, static_soft_nms
+from fastdet.deploy.translate import DOMAIN, OPSET, quiet, to_onnx
 from fastdet.utils.errors import UnsupportedConfig
 
-DOMAIN = "fastdet"
-OPSET = 18
 IR_VERSION = 10
-CERTIFIED = ("nms_padded", "nms_levels")
+CERTIFIED = ("nms_padded", "nms_levels", "soft_nms_padded")
 """Nodes whose last output says whether their result is exact, int64 [B]."""
 MOST_CELLS = 6000
 """RoIAlign gathers at most so many cells a RoI; more would take gigabytes."""
+
+_MADE: dict[Any, FunctionProto] = {}
 
 Attribute = int | float | str | list[int] | list[float]
 
@@ -65,20 +64,32 @@ class FunctionLibrary:
         self._bodies: dict[_Signature, tuple[str, Callable[..., Any]]] = {}
 
     def decompositions(self) -> dict[Any, Callable[..., Any]]:
-        """For `ExportedProgram.run_decompositions`."""
+        """What becomes of each op, for `to_onnx`."""
         own = torch.ops.fastdet
         return {
             own.nms_padded.default: self._nms_padded,
             own.nms_levels.default: self._nms_levels,
+            own.soft_nms_padded.default: self._soft_nms_padded,
             own.roi_align.default: self._roi_align,
             own.deform_conv2d.default: self._deform_conv2d,
             torch.ops.torchvision.deform_conv2d.default: self._torchvision_deform_conv2d,
+            own.ms_deform_attn.default: self._ms_deform_attn,
             own.grid_anchors.default: _grid_anchors,
         }
 
     def functions(self) -> list[FunctionProto]:
         """The bodies of all nodes that were made."""
-        return [_function(name, signature, body) for signature, (name, body) in self._bodies.items()]
+        return [self._function(name, signature, body) for signature, (name, body) in self._bodies.items()]
+
+    def _function(self, name: str, signature: _Signature, body: Callable[..., Any]) -> FunctionProto:
+        """A body, which is taken apart once in a process, however many detectors and shapes use it."""
+        key = (signature, self._candidates, self._rounds, self._area_factor)
+        if key not in _MADE:
+            _MADE[key] = _function(name, signature, body)
+        made = FunctionProto()
+        made.CopyFrom(_MADE[key])
+        made.name = name
+        return made
 
     def _node(
         self,
@@ -88,7 +99,8 @@ class FunctionLibrary:
         outputs: Sequence[tuple[torch.dtype, Sequence[Any]]],
         body: Callable[..., Any],
     ) -> Sequence[Tensor]:
-        described = tuple(None if t is None else (tuple(map(_size, t.shape)), t.dtype) for t in inputs)
+        symbols: dict[str, str] = {}  # the names of dynamic sizes differ from program to program
+        described = tuple(None if t is None else (_sizes(t.shape, symbols), t.dtype) for t in inputs)
         frozen = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in attributes.items())
         signature = _Signature(kind, frozen, described)
         if signature not in self._bodies:
@@ -157,6 +169,35 @@ class FunctionLibrary:
         )
         return tuple(results[:2])
 
+    def _soft_nms_padded(
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        groups: Tensor | None,
+        valid: Tensor | None,
+        method: int,
+        iou_threshold: float,
+        sigma: float,
+        min_score: float,
+        max_output: int,
+    ) -> tuple[Tensor, ...]:
+        def body(boxes: Tensor, scores: Tensor, groups: Tensor | None, valid: Tensor | None) -> tuple[Tensor, ...]:
+            return static_soft_nms.soft_nms_padded(
+                boxes, scores, groups, valid, method, iou_threshold, sigma, min_score, max_output,
+                candidates=self._candidates,
+            )  # fmt: skip
+
+        attributes: dict[str, Attribute] = {
+            "method": method,
+            "iou_threshold": iou_threshold,
+            "sigma": sigma,
+            "min_score": min_score,
+            "max_output": max_output,
+        }
+        slots, batch = (boxes.shape[0], max_output), (boxes.shape[0],)
+        outputs = [(torch.int64, slots), (scores.dtype, slots), (torch.int64, batch), (torch.int64, batch)]
+        return tuple(self._node("soft_nms_padded", (boxes, scores, groups, valid), attributes, outputs, body)[:3])
+
     def _roi_align(
         self,
         features: Sequence[Tensor],
@@ -218,6 +259,14 @@ class FunctionLibrary:
         inputs = (input, offset, mask, weight, bias)
         return self._node("deform_conv2d", inputs, attributes, [(input.dtype, shape)], body)[0]
 
+    def _ms_deform_attn(self, value: Tensor, sizes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+        def body(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+            return static_attention.ms_deform_attn(value, sizes, locations, weights)
+
+        shape = (value.shape[0], locations.shape[1], value.shape[2] * value.shape[3])
+        inputs = (value, locations, weights)
+        return self._node("ms_deform_attn", inputs, {"sizes": list(sizes)}, [(value.dtype, shape)], body)[0]
+
     def _torchvision_deform_conv2d(
         self,
         input: Tensor,
@@ -254,56 +303,16 @@ def _grid_anchors(base_anchors: Tensor, sizes: Sequence[int], strides: Sequence[
     )
 
 
-def _top_indices(scores: Any, number: Any) -> Any:
-    """ONNX's TopK puts the lower index first among equals, as the op does."""
-    length: Any = opset18.Constant(value_ints=[number])
-    _, indices = opset18.TopK(scores, length)
-    return indices
-
-
-def to_onnx(program: torch.export.ExportedProgram, names: Sequence[str]) -> ModelProto:
-    """The ONNX model of a program in which fastdet's ops are nodes already.
-
-    Args:
-        names: of the inputs.
-    """
-    translations: dict[Any, Any] = {torch.ops.fastdet.top_indices.default: _top_indices}
-    exported = torch.onnx.export(
-        program, dynamo=True, opset_version=OPSET, custom_translation_table=translations, verbose=False
-    )
-    assert exported is not None
-    model = exported.model_proto
-    for value, name in zip(model.graph.input, names, strict=True):
-        rename(model, {value.name: name})
-    strip(model.graph.node)
-    return model
-
-
-def rename(model: ModelProto, names: dict[str, str]) -> None:
-    """Gives values of the main graph other names."""
-    for node in model.graph.node:
-        node.input[:] = [names.get(n, n) for n in node.input]
-        node.output[:] = [names.get(n, n) for n in node.output]
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        value.name = names.get(value.name, value.name)
-
-
-def strip(nodes: Iterable[onnx.NodeProto]) -> None:
-    """Removes what the exporter notes about nodes: source lines of the machine that exported."""
-    for node in nodes:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-
-
-def _size(size: Any) -> int | str:
-    return size if isinstance(size, int) else str(size)
+def _sizes(shape: Iterable[Any], symbols: dict[str, str]) -> tuple[int | str, ...]:
+    """Dynamic sizes by number, in the order in which they are seen."""
+    return tuple(s if isinstance(s, int) else symbols.setdefault(str(s), f"size{len(symbols)}") for s in shape)
 
 
 def _function(name: str, signature: _Signature, body: Callable[..., Any]) -> FunctionProto:
     """The body, exported for the signature's shapes, as a function."""
     given = [entry for entry in signature.inputs if entry is not None]
     symbols = list(dict.fromkeys(size for shape, _ in given for size in shape if isinstance(size, str)))
-    dims = {symbol: torch.export.Dim(f"size{i}", min=1, max=1 << 30) for i, symbol in enumerate(symbols)}
+    dims = {symbol: torch.export.Dim(symbol, min=1, max=1 << 30) for symbol in symbols}
     length = {symbol: 2 + i for i, symbol in enumerate(symbols)}
 
     def example(size: int | str) -> int:
@@ -312,7 +321,7 @@ def _function(name: str, signature: _Signature, body: Callable[..., Any]) -> Fun
     examples = tuple(torch.zeros([example(s) for s in shape], dtype=dtype) for shape, dtype in given)
     dynamic = tuple({i: dims[s] for i, s in enumerate(shape) if isinstance(s, str)} for shape, _ in given)
     module = _Body(body, [entry is not None for entry in signature.inputs])
-    with torch.no_grad():
+    with torch.no_grad(), quiet():
         program = torch.export.export(module, examples, dynamic_shapes=(dynamic,), strict=False)
     inputs = [f"input_{i}" for i in range(len(signature.inputs))]
     model = to_onnx(program, [n for n, entry in zip(inputs, signature.inputs, strict=True) if entry is not None])

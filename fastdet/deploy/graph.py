@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fastdet.deploy.translate import quiet
 from fastdet.structures import Batch, Detections
 from fastdet.utils.errors import FastdetError, UnsupportedConfig
 
@@ -130,7 +131,7 @@ def export_program(module: nn.Module, inputs: Sequence[Tensor]) -> torch.export.
     """
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             return torch.export.export(
                 module.eval(), tuple(inputs), dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
             )

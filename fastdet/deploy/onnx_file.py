@@ -3,6 +3,7 @@
 import collections
 import math
 import os
+import tempfile
 from pathlib import Path
 
 import onnx
@@ -11,25 +12,25 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from fastdet import ops
-from fastdet.deploy.functions import CERTIFIED, DOMAIN, IR_VERSION, FunctionLibrary, rename, to_onnx
+from fastdet.deploy import lint
+from fastdet.deploy.functions import CERTIFIED, IR_VERSION, FunctionLibrary
 from fastdet.deploy.graph import ExportModule, GraphOptions, example_inputs, export_program
 from fastdet.deploy.metadata import KEY, Metadata
+from fastdet.deploy.precision import lowered
+from fastdet.deploy.translate import DOMAIN, rename, to_onnx
 from fastdet.utils.errors import CheckpointError, FastdetError
 from fastdet.utils.files import replacing
 
 INPUTS = ("images", "sizes")
 OUTPUTS = ("boxes", "scores", "labels", "num", "masks")
-FORBIDDEN = {
-    "NonMaxSuppression", "NonZero", "GridSample", "RoiAlign", "DeformConv", "Unique", "Compress", "Loop", "If", "Scan",
-    "SequenceAt", "SequenceConstruct", "Attention", "Col2Im", "BitwiseAnd", "BitwiseOr", "BitwiseNot", "BitShift",
-}  # fmt: skip
-"""Operators that TensorRT-RTX does not build, that are slow in TensorRT, or that compute wrong results there."""
 LARGEST_FILE = 1_900_000_000
 """Bytes of weights up to which they are inside the file: protobuf ends at 2 GB."""
 
 
 def export_model(detector: nn.Module, options: GraphOptions, metadata: Metadata) -> ModelProto:
     """The ONNX model of a detector in evaluation mode on the CPU.
+
+    The network computes in the precision that the metadata names; of int8, `quantise` makes the rest.
 
     Inputs are `images` and `sizes` of `ExportModule`; outputs are `boxes`, `scores`, `labels`, `num`, `masks` of
     detectors that have them, and `exact`, int32 [B]: 1 where the detections are proven to be the detector's.
@@ -40,10 +41,9 @@ def export_model(detector: nn.Module, options: GraphOptions, metadata: Metadata)
     """
     factor = getattr(getattr(detector, "roi_head", None), "reg_roi_scale_factor", None) or 1.0
     library = FunctionLibrary(candidates=options.candidates, rounds=options.rounds, area_factor=max(1.0, factor**2))
-    program = export_program(ExportModule(detector, options), example_inputs(options))
-    with torch.no_grad():
-        program = program.run_decompositions(library.decompositions())
-    model = to_onnx(program, INPUTS[: 1 if options.whole_images else 2])
+    module = ExportModule(lowered(detector, metadata.precision), options)
+    program = export_program(module, example_inputs(options))
+    model = to_onnx(program, INPUTS[: 1 if options.whole_images else 2], library.decompositions())
     _fold_anchors(model)
     rename(model, {value.name: name for value, name in zip(model.graph.output, OUTPUTS, strict=False)})
     _add_certificate(model)
@@ -56,17 +56,10 @@ def export_model(detector: nn.Module, options: GraphOptions, metadata: Metadata)
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     set_metadata(model, metadata)
     del model.graph.value_info[:]
-    onnx.checker.check_model(model)
-    check_operators(model)
+    if _weight_bytes(model) <= LARGEST_FILE:  # larger ones are checked in their file
+        onnx.checker.check_model(model)
+    lint.check(model)
     return model
-
-
-def check_operators(model: ModelProto) -> None:
-    """Raises FastdetError if the model holds an operator that not every runtime has or computes right."""
-    used = operators(model)
-    found = sorted(FORBIDDEN & set(used))
-    if found:
-        raise FastdetError(f"the graph holds {', '.join(found)}, which TensorRT-RTX does not run: please report it")
 
 
 def operators(model: ModelProto) -> dict[str, int]:
@@ -96,17 +89,29 @@ def read_metadata(model: ModelProto, file: str) -> Metadata:
 
 
 def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
-    """Writes the file whole or not at all; weights of more than 2 GB go to FILE.data beside it."""
-    size = sum(math.prod(tensor.dims) * 4 for tensor in model.graph.initializer)
-    if size <= LARGEST_FILE:
-        content = model.SerializeToString()
-        with replacing(path) as file:
-            file.write(content)
-        return
+    """Writes the file whole or not at all; weights of more than 2 GB leave the model for FILE.data beside it."""
     target = Path(path)
+    beside = target.with_name(f"{target.name}.data")
+    if _weight_bytes(model) <= LARGEST_FILE:
+        content = model.SerializeToString()
+        with replacing(target) as file:
+            file.write(content)
+        beside.unlink(missing_ok=True)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save_model(
-        model, str(target), save_as_external_data=True, all_tensors_to_one_file=True, location=f"{target.name}.data"
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        written = Path(folder) / target.name
+        onnx.save_model(
+            model, str(written), save_as_external_data=True, all_tensors_to_one_file=True, location=beside.name
+        )
+        onnx.checker.check_model(str(written))
+        os.replace(written.with_name(beside.name), beside)
+        os.replace(written, target)
+
+
+def _weight_bytes(model: ModelProto) -> int:
+    return sum(
+        math.prod(t.dims) * helper.tensor_dtype_to_np_dtype(t.data_type).itemsize for t in model.graph.initializer
     )
 
 
@@ -129,7 +134,7 @@ def _fold_anchors(model: ModelProto) -> None:
 def _add_certificate(model: ModelProto) -> None:
     """The output `exact`: the least of what the suppressions say."""
     graph = model.graph
-    said = [n.output[2] for n in graph.node if n.domain == DOMAIN and n.op_type.startswith(CERTIFIED)]
+    said = [n.output[-1] for n in graph.node if n.domain == DOMAIN and n.op_type.startswith(CERTIFIED)]
     if not said:
         raise FastdetError("the graph has no suppression, so that nothing says whether it is exact")
     least = said[0]

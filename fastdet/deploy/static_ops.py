@@ -52,7 +52,7 @@ def kept_boxes(
     suppresses, some = rivals.to(boxes.dtype), present.to(boxes.dtype)[:, None]  # [B, n, n], [B, 1, n]
     keep = before = some
     for _ in range(rounds):
-        before, keep = keep, some * (keep @ suppresses < 0.5).to(boxes.dtype)
+        before, keep = keep, (some - keep @ suppresses).relu()  # 1 where present and no kept one suppresses
     return (keep > 0.5).squeeze(1), (keep - before).abs().sum((1, 2)) < 0.5
 
 

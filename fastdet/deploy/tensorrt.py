@@ -74,8 +74,8 @@ def import_library(backend: str) -> Any:
     return library
 
 
-def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOptions) -> bytes:
-    """The serialised engine of a model, or of the file that holds it.
+def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOptions) -> memoryview:
+    """The serialised engine of a model, or of the file that holds it; not copied, since it may be large.
 
     Raises:
         EnvironmentProblem: the library is missing or too old, or the machine has no GPU and it needs one.
@@ -105,7 +105,7 @@ def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOpt
         raise FastdetError(f"{options.backend} {library.__version__} cannot build the engine: {reasons}")
     if cache is not None and options.timing_cache is not None:
         write_bytes(options.timing_cache, bytes(cache.serialize()))
-    return bytes(engine)
+    return memoryview(engine)
 
 
 def tensors_of(model: ModelProto | str, backend: str) -> dict[str, tuple[str, tuple[int, ...], str]]:

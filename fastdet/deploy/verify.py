@@ -40,6 +40,11 @@ LIMITS = {
 """By runtime and precision."""
 
 
+def limits_of(precision: str) -> Limits:
+    """What an ONNX file of that precision must keep to in onnxruntime."""
+    return LIMITS["onnx fp32" if precision == "fp32" else precision]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """What came out over all images."""

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fastdet import ops
-from fastdet.deploy import static_ops, static_sampling
+from fastdet.deploy import static_attention, static_ops, static_sampling, static_soft_nms
+from fastdet.ops.soft_nms import METHODS
 
 
 def boxes_in(size: float, *shape: int, generator: torch.Generator) -> Tensor:
@@ -141,3 +142,53 @@ def test_deformable_convolution_by_gathers_equals_the_op(
     expected = ops.deform_conv2d(pixels, offset, weight, bias, stride, 1, 1, mask)
     found = static_sampling.deform_conv2d(pixels, offset, mask, weight, bias, (stride, stride), (1, 1), (1, 1))
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("points", "scale"), [(1, 1.0), (3, 1.6)])
+def test_deformable_attention_by_gathers_equals_the_op(points: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(5)
+    shapes = [(5, 7), (3, 4), (1, 2)]
+    value = torch.randn(2, 35 + 12 + 2, 2, 6, generator=generator)
+    locations = (torch.rand(2, 9, 2, 3, points, 2, generator=generator) - 0.5) * scale + 0.5  # some lie outside
+    locations[0, 0, 0, 0, 0] = torch.nan
+    locations[0, 1, 0, 0, 0, 0] = torch.inf
+    weights = torch.rand(2, 9, 2, 3, points, generator=generator)
+    sizes = [side for shape in shapes for side in shape]
+    expected = ops.ms_deform_attn(value, shapes, locations, weights)
+    found = static_attention.ms_deform_attn(value, sizes, locations, weights)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    half = static_attention.ms_deform_attn(value.half(), sizes, locations, weights)
+    torch.testing.assert_close(half, ops.ms_deform_attn(value.half(), shapes, locations, weights), atol=1e-3, rtol=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    number=st.integers(1, 30),
+    threshold=st.floats(0.05, 0.95),
+    slots=st.integers(1, 40),
+    method=st.sampled_from(METHODS),
+    candidates=st.integers(1, 30),
+    min_score=st.sampled_from([0.0, 1e-3, 0.3]),
+)
+def test_soft_suppression_by_steps_is_the_op_where_it_says_so(
+    seed: int, number: int, threshold: float, slots: int, method: str, candidates: int, min_score: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    boxes = boxes_in(40, 2, number, generator=generator)
+    scores = torch.rand(2, number, generator=generator)
+    groups = torch.randint(3, (2, number), generator=generator)
+    valid = torch.rand(2, number, generator=generator) > 0.2
+    index, final, count = ops.soft_nms_padded(
+        boxes, scores, groups, threshold, slots, valid, min_score=min_score, method=method
+    )
+    found = static_soft_nms.soft_nms_padded(
+        boxes, scores, groups, valid, METHODS.index(method), threshold, 0.5, min_score, slots, candidates=candidates
+    )
+    if candidates >= number:
+        assert found[3].tolist() == [1, 1]
+    for image in range(2):
+        if found[3][image]:
+            assert found[2][image] == count[image]
+            torch.testing.assert_close(found[1][image], final[image], atol=1e-6, rtol=1e-5)
+            assert torch.equal(found[0][image], index[image])
