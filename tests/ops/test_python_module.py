@@ -141,6 +141,16 @@ def test_soft_nms_and_pasted_masks_equal_the_torch_ops() -> None:
     assert np.array_equal(pasted, ops.paste_masks(masks, BOXES[:5] + 60, (50, 70)).numpy())
 
 
+def test_fitted_images_equal_the_torch_op() -> None:
+    pixels, pictures = torch.arange(60, dtype=torch.uint8), torch.tensor([[0, 2, 4], [24, 4, 3]])
+    sizes = torch.tensor([[3, 5], [2, 2]])
+    for first in (False, True):
+        found = _C.fit_images(pixels.numpy(), pictures.numpy(), sizes.numpy(), (4, 5), channels_first=first)
+        assert np.array_equal(found, ops.fit_images(pixels, pictures, sizes, (4, 5), channels_first=first).numpy())
+    with pytest.raises(ValueError, match="picture 1 does not lie within the bytes"):
+        _C.fit_images(pixels.numpy()[:59], pictures.numpy(), sizes.numpy(), (4, 5))
+
+
 def test_dlpack_arrays_and_lists_are_taken_as_they_are() -> None:
     expected = _C.nms(BOXES.numpy(), SCORES.numpy(), 0.4).tolist()
     assert _C.nms(BOXES, SCORES, 0.4).tolist() == expected  # torch tensors speak DLPack
