@@ -1,4 +1,4 @@
-// fastdet._C: what makes detections of predictions, beside nms.
+// fastdet._C: what makes detections of predictions, beside nms; and what makes images of pictures.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "../kernels/fit_images.h"
 #include "../kernels/paste_masks.h"
 #include "../kernels/soft_nms.h"
 #include "arrays.h"
@@ -104,6 +105,35 @@ py::array paste_masks(const py::object& masks, const py::object& boxes, std::pai
   return pasted;
 }
 
+py::array fit_images(const py::object& pixels, const py::object& pictures, const py::object& sizes,
+                     std::pair<int64_t, int64_t> shape, bool channels_first) {
+  const auto [height, width] = shape;
+  const auto bytes = plain_array<uint8_t>("pixels", pixels, {-1});
+  const auto places = plain_array<int64_t>("pictures", pictures, {-1, 3});
+  const int64_t count = places.shape(0);
+  const auto wanted = plain_array<int64_t>("sizes", sizes, {count, 2});
+  check(height >= 1 && width >= 1, "`shape` must be at least (1, 1), got (", height, ", ", width, ")");
+  py::array_t<uint8_t> images(channels_first ? std::vector<int64_t>{count, kPictureChannels, height, width}
+                                             : std::vector<int64_t>{count, height, width, kPictureChannels});
+  const FitImagesArgs args{bytes.data(),
+                           static_cast<int64_t>(bytes.size()),
+                           places.data(),
+                           wanted.data(),
+                           count,
+                           height,
+                           width,
+                           channels_first ? width : width * kPictureChannels,
+                           channels_first ? 1 : kPictureChannels,
+                           channels_first ? height * width : 1,
+                           images.mutable_data()};
+  for (int64_t i = 0; i < count; ++i) {
+    check(fit_is_within(args, args.pictures + i * 3, args.sizes + i * 2), "picture ", i,
+          " does not lie within the bytes, or its new size is not within `shape`");
+  }
+  without_lock([&] { fit_images_cpu(args, run_serially); });
+  return images;
+}
+
 }  // namespace
 
 void bind_postprocess(py::module_& m) {
@@ -113,6 +143,8 @@ void bind_postprocess(py::module_& m) {
   m.def("soft_nms_padded", &soft_nms_padded, "boxes"_a, "scores"_a, "groups"_a, "iou_threshold"_a, "max_output"_a,
         "valid"_a = py::none(), py::kw_only(), "sigma"_a = 0.5, "min_score"_a = 1e-3, "method"_a = "linear");
   m.def("nms_match", &nms_match, "boxes"_a, "scores"_a, "iou_threshold"_a);
+  m.def("fit_images", &fit_images, "pixels"_a, "pictures"_a, "sizes"_a, "shape"_a, py::kw_only(),
+        "channels_first"_a = false);
   m.def("paste_masks", &paste_masks, "masks"_a, "boxes"_a, "size"_a, "threshold"_a = 0.5);
 }
 

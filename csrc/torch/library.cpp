@@ -62,6 +62,9 @@ STABLE_TORCH_LIBRARY(fastdet, m) {
       "roi_max_pool_backward(Tensor grad, Tensor chosen, Tensor rois, Tensor? levels, float[] spatial_scales, "
       "SymInt batch, SymInt[] sizes, int mode, int sampling_ratio, bool aligned, float finest_scale, "
       "bool channels_last) -> Tensor[]");
+  m.def(
+      "fit_images(Tensor pixels, Tensor pictures, Tensor sizes, SymInt height, SymInt width, bool channels_first) "
+      "-> Tensor");
   m.def("paste_masks(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold) -> Tensor");
 }
 

@@ -7,6 +7,7 @@ from fastdet.ops.box_iou import box_iou, paired_box_iou
 from fastdet.ops.crop_masks import crop_masks
 from fastdet.ops.deform_conv2d import deform_conv2d
 from fastdet.ops.dense_postprocess import DetectedBoxes, Levels, Rivals, dense_postprocess, rpn_proposals
+from fastdet.ops.fit_images import fit_images
 from fastdet.ops.grid_anchors import grid_anchors
 from fastdet.ops.ms_deform_attn import ms_deform_attn
 from fastdet.ops.nms import batched_nms, nms
@@ -35,6 +36,7 @@ __all__ = [
     "dense_postprocess",
     "distance_code",
     "distribution_code",
+    "fit_images",
     "grid_anchors",
     "ms_deform_attn",
     "nms",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastdet.ops.reference_dense import dense_postprocess as dense_postprocess
 from fastdet.ops.reference_dense import grid_anchors as grid_anchors
+from fastdet.ops.reference_images import fit_images as fit_images
 from fastdet.ops.reference_losses import box_iou as box_iou
 from fastdet.ops.reference_losses import paired_box_iou as paired_box_iou
 from fastdet.ops.reference_losses import sigmoid_focal_loss as sigmoid_focal_loss

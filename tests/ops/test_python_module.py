@@ -216,6 +216,16 @@ def test_every_op_is_there() -> None:
     assert set(ops.__all__) - described <= set(dir(_C))
 
 
+def test_fitted_images_equal_the_torch_op() -> None:
+    pixels, pictures = torch.arange(60, dtype=torch.uint8), torch.tensor([[0, 2, 4], [24, 4, 3]])
+    sizes = torch.tensor([[3, 5], [2, 2]])
+    for first in (False, True):
+        found = _C.fit_images(pixels.numpy(), pictures.numpy(), sizes.numpy(), (4, 5), channels_first=first)
+        assert np.array_equal(found, ops.fit_images(pixels, pictures, sizes, (4, 5), channels_first=first).numpy())
+    with pytest.raises(ValueError, match="picture 1 does not lie within the bytes"):
+        _C.fit_images(pixels.numpy()[:59], pictures.numpy(), sizes.numpy(), (4, 5))
+
+
 def test_dlpack_arrays_and_lists_are_taken_as_they_are() -> None:
     expected = _C.nms(BOXES.numpy(), SCORES.numpy(), 0.4).tolist()
     assert _C.nms(BOXES, SCORES, 0.4).tolist() == expected  # torch tensors speak DLPack

@@ -99,6 +99,10 @@ CASES["paired_box_iou"] = (*PAIR, 3, 1e-6)
 CASES["paired_box_iou_backward"] = (SCORES[:9], PAIR[0].detach(), PAIR[1].detach(), 2, 1e-6)
 CASES["soft_nms"] = (BOXES, SCORES, GROUPS, 1, 0.3, 0.5, 0.01)
 CASES["soft_nms_padded"] = (BOXES[None], SCORES[None], None, SCORES[None] > 0.2, 2, 0.3, 0.5, 0.01, 7)
+CASES["fit_images"] = (
+    torch.arange(72, dtype=torch.uint8), torch.tensor([[0, 2, 4], [24, 4, 4]]), torch.tensor([[3, 5], [2, 2]]), 4, 5,
+    True,
+)  # fmt: skip
 CASES["paste_masks"] = (SCORES[:32].view(2, 4, 4), BOXES[:2], 20, 30, 0.5)
 CASES["roi_max_pool"] = (*roi_arguments(True)[:6], 0, *roi_arguments(True)[6:])
 CASES["roi_max_pool_backward"] = (
