@@ -26,6 +26,7 @@ NO_GRADIENT = "has no gradient"
 NO_INDEX = "takes no index"
 NO_FEATURES = "takes boxes and scores, which are float32 inside"
 SMALL = "such a number of boxes is no use: pairs are compared"
+BYTES = "takes bytes"
 NO_PEER = "no installed peer has it"
 
 TESTS: dict[str, dict[str, str]] = {
@@ -203,6 +204,19 @@ TESTS: dict[str, dict[str, str]] = {
         "large": "computing so many losses takes half a minute",
         "peer": "test_sigmoid_focal_loss.test_equals_torchvision_with_one_hot_targets",
         "numpy": "test_python_module.test_sigmoid_focal_loss_equals_the_torch_op",
+    },
+    "fit_images": {
+        "values": "test_fit_images.test_equals_the_reference",
+        "16 bit": BYTES,
+        "empty": "test_fit_images.test_no_pictures_are_no_images",
+        "finite": BYTES,
+        "strides": "pictures lie in one row of bytes, read from its start",
+        "any": "test_fit_images.test_equals_opencv_at_drawn_sizes",
+        "range": "test_fit_images.test_a_picture_out_of_bounds_is_named",
+        "large": "more than 2 GiB of pictures",
+        "peer": "test_fit_images.test_equals_opencv_at_sizes_of_note",
+        "autocast": BYTES,
+        "numpy": "test_python_module.test_fitted_images_equal_the_torch_op",
     },
     "paste_masks": {
         "values": "test_paste_masks.test_a_full_mask_fills_the_pixels_whose_centres_lie_in_the_box",

@@ -33,6 +33,8 @@ def run_all() -> dict[str, Tensor]:
     results["soft_nms_padded"], results["soft_nms_padded scores"] = index, left
     results["box_iou"] = ops.box_iou(boxes[:301], boxes[:299], kind="giou")
     results |= with_gradients("paired_box_iou", lambda a, b: ops.paired_box_iou(a, b, kind="ciou"), [boxes, boxes + 5])
+    pixels, pictures = torch.arange(90000).mul(37).to(torch.uint8), torch.tensor([[0, 100, 200], [60000, 101, 99]])
+    results["fit_images"] = ops.fit_images(pixels, pictures, torch.tensor([[301, 203], [57, 300]]), (301, 300))
     results["paste_masks"] = ops.paste_masks(torch.rand(5, 9, 9, generator=seeded(10)), boxes[:5] + 50, (301, 203))
     results |= {f"dense_postprocess {i}": found for i, found in enumerate(dense_postprocess())}
     for dtype in FEATURE_TYPES:
