@@ -56,7 +56,8 @@ def thinned(model: Spec, factor: int) -> Spec:
         values = {**defaults(spec), **spec.args}
         # A stem alone does not shrink: RegNet's widths come from its numbers.
         widths = WIDTHS if "base_channels" in values else WIDTHS - {"stem_channels"}
-        return spec.replace(**{name: _divided(v, factor) for name, v in values.items() if name in widths})
+        smaller = {name: _divided(v, factor) for name, v in values.items() if name in widths}
+        return spec.replace(**{name: v for name, v in smaller.items() if v != values[name]})
 
     small = _changed(model, scaled)
     backbone = model.args.get("backbone")
