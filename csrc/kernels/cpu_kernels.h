@@ -242,6 +242,7 @@ struct LargestCellLoop {
 template <typename T>
 struct WidenLoop {
   void (*widen)(const T* from, int64_t count, accumulator_t<T>* to);
+  void (*narrow)(const accumulator_t<T>* from, int64_t count, T* to);
 };
 
 // A value of each type whose sums are float or double.

@@ -144,13 +144,14 @@ int64_t suppress(const NmsSegment& segment, float threshold, int64_t max_output,
   return kernels.nms_in_grid(segment, arrays.grid(), threshold, max_output, kept);
 }
 
-// Segments that one thread should take at least: half of the pairs are looked at, several in a nanosecond.
+// Segments that one thread should take at least: half of the pairs are looked at, several in a nanosecond; with a grid as
+// many for each box as without one in the smallest segment that has a grid.
 int64_t segments_per_task(const Segments& segments) {
   const int64_t num_segments = static_cast<int64_t>(segments.starts.size()) - 1;
   double nanoseconds = 1.0;
   for (int64_t s = 0; s < num_segments; ++s) {
-    const double size = static_cast<double>(segments.starts[s + 1] - segments.starts[s]);
-    nanoseconds += size * size / 8.0;
+    const int64_t size = segments.starts[s + 1] - segments.starts[s];
+    nanoseconds += static_cast<double>(size) * static_cast<double>(std::min(size, kManyBoxes)) / 8.0;
   }
   const double share = std::min(1.0, static_cast<double>(kMinTaskNanoseconds) / nanoseconds);
   return std::max<int64_t>(1, static_cast<int64_t>(share * static_cast<double>(num_segments)));

@@ -171,13 +171,15 @@ template <typename A>
 void clear_rows(const RoiAlignArgs& args, int64_t begin, int64_t end) {
   int64_t rows = 0;
   for (int l = 0; l < args.num_levels; ++l) rows += args.levels[l].height;
-  for (int64_t i = begin; i < end; ++i) {
+  for (int64_t i = begin; i < end;) {
     int64_t y = i % rows;
     int l = 0;
     for (; y >= args.levels[l].height; ++l) y -= args.levels[l].height;
     const FeatureLevel& level = args.levels[l];
+    const int64_t count = std::min(end - i, level.height - y);  // rows are dense: long stretches are written fastest
     A* row = static_cast<A*>(level.data) + i / rows * level.stride_n + y * level.stride_h;
-    for (int64_t x = 0; x < level.width; ++x) std::fill_n(row + x * level.stride_w, args.channels, A(0));
+    std::fill_n(row, count * level.stride_h, A(0));
+    i += count;
   }
 }
 
@@ -239,9 +241,11 @@ class Backward {
       parallel_for(run, args_.batch * rows, std::max<int64_t>(1, kMinTaskNanoseconds / row_nanoseconds),
                    [&](int64_t begin, int64_t end) { clear_rows<A>(args_, begin, end); });
     }
-    // All planes of a channel stay in the cache while the RoIs pass over them.
-    constexpr int64_t kPlanes = 1;
-    const int64_t width = channels_inside ? kChannelBlock : kPlanes;
+    // Rows are added for all channels of a thread at once, as they lie in memory; all planes of a channel stay in the
+    // cache while the RoIs pass over them.
+    constexpr int64_t kPlanes = 1, kLeastChannels = 16;
+    const int64_t width = channels_inside ? kLeastChannels : kPlanes;
+    const int64_t most = channels_inside ? args_.channels : kPlanes;
     const int64_t blocks = (args_.channels + width - 1) / width;
     const int64_t tasks = args_.batch * blocks;
     const int64_t nanoseconds = args_.num_rois * pooled_nanoseconds(args_) / std::max<int64_t>(1, tasks);
@@ -249,12 +253,13 @@ class Backward {
     parallel_for(run, tasks, grain, [&](int64_t begin, int64_t end) {
       std::vector<A> line;
       std::vector<A> block;
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t image = task / blocks;
-        const int64_t c_begin = task % blocks * width;
-        const int64_t c_end = std::min(args_.channels, c_begin + width);
+      while (begin < end) {
+        const int64_t image = begin / blocks;
+        const int64_t c_begin = begin % blocks * width;
+        const int64_t c_end = std::min({args_.channels, c_begin + (end - begin) * width, c_begin + most});
         if (channels_inside) add_rows(image, c_begin, c_end, block);
         else add_planes(image, c_begin, c_end, line, block);
+        begin += (c_end - c_begin + width - 1) / width;
       }
     });
   }

@@ -103,10 +103,8 @@ void backward(const SigmoidFocalLossArgs& args, const void* grad, bool one_grad,
   for_blocks<T>(args, run, [&](int64_t, Block<T>& block) {
     loops.slopes(block.logits, block.factors, kBlock, A(args.gamma), block.results);
     for (int64_t i = 0; i < block.num_positives; ++i) block.results[block.positives[i]] *= A(-1);
-    T* to = static_cast<T*>(slope) + block.begin;
-    for (int64_t i = 0; i < block.size; ++i) {
-      to[i] = narrow<T>(block.results[i] * (one_grad ? grads[0] : grads[block.begin + i]));
-    }
+    for (int64_t i = 0; i < block.size; ++i) block.results[i] *= one_grad ? grads[0] : grads[block.begin + i];
+    cpu_kernels().widen.get<T>().narrow(block.results, block.size, static_cast<T*>(slope) + block.begin);
   });
 }
 

@@ -67,5 +67,13 @@ inline void widen_row(const T* from, int64_t count, accumulator_t<T>* to) {
   for (; i < count; ++i) to[i] = widen(from[i]);
 }
 
+template <typename T>
+inline void narrow_row(const accumulator_t<T>* from, int64_t count, T* to) {
+  using A = accumulator_t<T>;
+  int64_t i = 0;
+  for (; i + kLanes<A> <= count; i += kLanes<A>) store<T>(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = narrow<T>(from[i]);
+}
+
 }  // namespace FASTDET_ISA
 }  // namespace fastdet

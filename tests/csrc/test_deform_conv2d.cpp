@@ -1,5 +1,6 @@
 // The deformable convolution kernels against plain loops, and the gradients against finite differences.
 #include "kernels/deform_conv2d.h"
+#include "kernels/fixed_point.h"
 
 #include "testing.h"
 
@@ -145,9 +146,32 @@ void threads_change_no_bit(Case c) {
   EXPECT(one == two);
 }
 
+void integer_sums_do_not_depend_on_the_order() {
+  testing::Random random(5);
+  constexpr int64_t kCount = 20000;
+  for (const double bound : {1e-30, 0.7, 1.0, 3e20}) {
+    std::vector<double> terms(kCount);
+    double exact = 0.0;
+    for (double& term : terms) exact += term = (random.uniform() * 2 - 1) * bound;
+    const double scale = fastdet::fixed_point_scale(bound, kCount);
+    int64_t forward = 0, backward = 0, largest = 0;
+    for (int64_t i = 0; i < kCount; ++i) {
+      forward += fastdet::to_fixed_point(terms[i], scale);
+      backward += fastdet::to_fixed_point(terms[kCount - 1 - i], scale);
+      largest += fastdet::to_fixed_point(bound, scale);  // the most that there can be
+    }
+    EXPECT(forward == backward);
+    EXPECT(std::abs(fastdet::from_fixed_point(forward, scale) - exact) < 1e-9 * bound);
+    EXPECT(std::abs(fastdet::from_fixed_point(largest, scale) - bound * kCount) < 1e-9 * bound * kCount);
+  }
+  EXPECT(fastdet::fixed_point_scale(0.0, 5) == 1.0);
+  EXPECT(std::isfinite(fastdet::fixed_point_scale(1e-310, 1)));
+}
+
 }  // namespace
 
 int main() {
+  integer_sums_do_not_depend_on_the_order();
   const Case cases[] = {make_case(2, 6, 4, 2, 3, 7, 6, true, 1), make_case(1, 1, 1, 1, 1, 3, 3, false, 2),
                         make_case(3, 70, 37, 1, 2, 9, 11, true, 3), make_case(1, 12, 6, 3, 2, 30, 19, false, 4)};
   for (const Case& c : cases) {
