@@ -1,8 +1,9 @@
 """An ONNX model of ours with int8 convolutions and matrix products: pairs of QuantizeLinear and DequantizeLinear.
 
 Quantised are the layers of the network but the last ones, whose outputs are scores and boxes: those, the decoding and
-the suppression stay float32. Everything is symmetric, since TensorRT knows no zero points: weights by output channel,
-activations by tensor with the scale of least squared error over the calibration pictures.
+the suppression stay float32. So do convolutions in groups: depthwise ones read values of very different sizes with one
+scale, and gain no time. Everything is symmetric, since TensorRT knows no zero points: weights by output channel,
+activations by tensor, with a scale that 99.99 % of the values on the calibration pictures are within.
 """
 
 import os
@@ -19,6 +20,8 @@ from fastdet.deploy.onnx_file import save_model
 from fastdet.utils.errors import EnvironmentProblem, FastdetError
 
 LEVELS = 127
+KEPT = 0.9999
+"""The share of an activation's values that is not cut off."""
 BINS = 2048
 SAMPLED = 200_000
 """Values of a tensor that a picture adds to its histogram at most; its largest value always sets the range."""
@@ -84,15 +87,11 @@ class _Histogram:
             self.counts += counts
 
     def scale(self) -> float:
-        """The step between two levels that makes the least squared error."""
+        """The step between two levels, so that few values are cut off; 1 for a constant 0."""
         if self.limit == 0.0:
             return 1.0
-        centres = (np.arange(BINS) + 0.5) * (self.limit / BINS)
-        ends = self.limit * np.arange(BINS // 16, BINS + 1) / BINS  # candidates for the largest value that is not cut
-        clipped = np.maximum(centres - ends[:, None], 0) ** 2 @ self.counts
-        inside = np.cumsum(self.counts)[BINS // 16 - 1 :]
-        rounded = (ends / LEVELS) ** 2 / 12 * inside
-        return float(ends[np.argmin(clipped + rounded)] / LEVELS)
+        below = np.searchsorted(np.cumsum(self.counts), KEPT * self.counts.sum())
+        return float((below + 1) * self.limit / BINS / LEVELS)
 
 
 class _Added(NamedTuple):
@@ -162,8 +161,9 @@ def _is_able(node: NodeProto, weights: Mapping[str, TensorProto]) -> bool:
     if node.op_type not in WEIGHT_AXIS or len(node.input) < 2 or node.input[1] not in weights:
         return False
     weight = weights[node.input[1]]
-    transposed = any(a.name == "transB" and a.i == 1 for a in node.attribute)
-    return weight.data_type == TensorProto.FLOAT and (node.op_type != "Gemm" or transposed) and len(weight.dims) >= 2
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    plain = given.get("group", 1) == 1 if node.op_type == "Conv" else node.op_type == "MatMul" or given.get("transB")
+    return bool(plain) and weight.data_type == TensorProto.FLOAT and len(weight.dims) >= 2
 
 
 def _histograms(model: ModelProto, names: list[str], pictures: Iterable[Feed]) -> dict[str, _Histogram]:

@@ -44,21 +44,29 @@ def roi_align(
         side = ((x2 - x1) * (y2 - y1)).sqrt() / finest_scale + 1e-6
         bounds = torch.tensor([2.0 ** (i + 1) for i in range(len(sizes) - 1)])
         levels = (side[:, None] >= bounds).sum(1)
-    heights, widths = (torch.tensor(sides)[levels] for sides in zip(*sizes, strict=True))
+    extent = torch.tensor(list(zip(*sizes, strict=True))).index_select(1, levels)  # [2, R]: heights, widths
     scale = torch.tensor(spatial_scales)[levels]
-    rows = _Axis(y1, y2, scale, heights, output_size[0], sampling_ratio, aligned)
-    columns = _Axis(x1, x2, scale, widths, output_size[1], sampling_ratio, aligned)
+    low, high = torch.stack((y1, x1)), torch.stack((y2, x2))
+    # both axes at once where they have as many bins, since that halves the graph
+    together = output_size[0] == output_size[1]
+    parts = [(low, high, extent)] if together else list(zip(low.split(1), high.split(1), extent.split(1), strict=True))
+    axes = [_Axes(*part, scale, n, sampling_ratio, aligned) for part, n in zip(parts, output_size, strict=False)]
+    first, length = torch.cat([axis.first for axis in axes]), torch.cat([axis.length for axis in axes])  # [2, R]
     cell = torch.arange(number)
-    y = rows.first[:, None] + cell // columns.length[:, None]  # [R, n]
-    x = columns.first[:, None] + cell % columns.length[:, None]
-    in_window = (cell < (rows.length * columns.length)[:, None]).to(scale.dtype)
-    row_weights = rows.weights(y) * in_window[:, None]
-    weights = row_weights[:, :, None] * columns.weights(x)[:, None]  # [R, p, q, n]
+    columns = length[1, :, None]
+    at = first[:, :, None] + torch.stack((cell // columns, cell % columns))  # [2, R, n]: y, x
+    shares = [
+        share
+        for axis, cells_of in zip(axes, (at,) if together else at.split(1), strict=True)
+        for share in axis.weights(cells_of).unbind(0)
+    ]
+    in_window = (cell < (length[0] * length[1])[:, None]).to(scale.dtype)
+    weights = (shares[0] * in_window[:, None])[:, :, None] * shares[1][:, None]  # [R, p, q, n]
     flat = torch.cat([level.flatten(2) for level in features], dim=2).transpose(1, 2)  # [B, cells, C]
     cells = [height * width for height, width in sizes]
     starts = torch.tensor([sum(cells[:i]) for i in range(len(cells))])
-    place = (rois[:, 0].long() * sum(cells) + starts[levels])[:, None]
-    place = place + _clamped(y, heights[:, None]) * widths[:, None] + _clamped(x, widths[:, None])
+    y, x = torch.minimum(torch.maximum(at, torch.zeros((), dtype=at.dtype)), extent[:, :, None] - 1).unbind(0)
+    place = (rois[:, 0].long() * sum(cells) + starts[levels])[:, None] + y * extent[1, :, None] + x
     seen = flat.reshape(-1, flat.shape[2])[place]  # [R, n, C]
     pooled = weights.flatten(1, 2).to(seen.dtype) @ seen  # [R, p * q, C]
     return pooled.transpose(1, 2).unflatten(2, output_size)
@@ -86,15 +94,11 @@ def window_cells(
     return most
 
 
-def _clamped(index: Tensor, size: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(index, torch.zeros((), dtype=index.dtype)), size - 1)
-
-
-class _Axis:
-    """One axis of RoIs [R] on maps of the given sizes [R]: where bins and samples are, and which cells they touch."""
+class _Axes:
+    """Axes [a, R] of RoIs on maps of the given sizes [a, R]: where bins and samples are, and which cells they touch."""
 
     def __init__(
-        self, low: Tensor, high: Tensor, scale: Tensor, size: Tensor, bins: int, sampling_ratio: int, aligned: bool
+        self, low: Tensor, high: Tensor, size: Tensor, scale: Tensor, bins: int, sampling_ratio: int, aligned: bool
     ) -> None:
         offset = 0.5 if aligned else 0.0
         self.start = low * scale - offset
@@ -110,31 +114,31 @@ class _Axis:
         edge, zero = size.to(low.dtype), torch.zeros(())
         first = torch.minimum(torch.maximum(torch.floor(self.start), zero - 1), edge)
         last = torch.minimum(torch.maximum(torch.floor(self.start + length) + 1, zero - 1), edge)
-        self.first = first.long()  # [R]; a cell around the map stands for the one beside it
+        self.first = first.long()  # [a, R]; a cell around the map stands for the one beside it
         self.length = torch.maximum(last - first, zero).long() + 1
 
     def weights(self, cells: Tensor) -> Tensor:
-        """The share [R, p, n] of each cell [R, n] in each bin's average."""
+        """The share [a, R, p, n] of each cell [a, R, n] in each bin's average."""
         steps = torch.maximum(self.grid, torch.ones(()))
         step = self.bin / steps  # between samples
-        begin = self.start[:, None] + torch.arange(self.bins) * self.bin[:, None]  # [R, p]
-        distance = cells[:, None].to(begin.dtype) - begin[:, :, None]  # [R, p, n] from the bin's beginning
-        grid, edge = self.grid[:, None, None], self.size.to(begin.dtype)[:, None, None]
+        begin = self.start[..., None] + torch.arange(self.bins) * self.bin[..., None]  # [a, R, p]
+        distance = cells[..., None, :].to(begin.dtype) - begin[..., None]  # [a, R, p, n] from the bin's beginning
+        grid, edge = self.grid[..., None, None], self.size.to(begin.dtype)[..., None, None]
         if self.ratio > 0:
             first, terms = torch.zeros(()), self.ratio
         else:
-            reach = torch.maximum(step, torch.full((), 1e-6))[:, None, None]
+            reach = torch.maximum(step, torch.full((), 1e-6))[..., None, None]
             first = torch.floor((distance - 1) / reach - 0.5)
             first, terms = torch.maximum(torch.minimum(first, grid - 1), torch.zeros(())), _TERMS
         total = torch.zeros_like(distance)
         for term in range(terms):
             sample = first + term
-            inside = (sample + 0.5) * self.bin[:, None, None] / steps[:, None, None]
-            position = begin[:, :, None] + inside
+            inside = (sample + 0.5) * self.bin[..., None, None] / steps[..., None, None]
+            position = begin[..., None] + inside
             counts = (sample < grid) & (position >= -1) & (position <= edge)
             share = torch.maximum(1 - (inside - distance).abs(), torch.zeros(()))
             total = total + torch.where(counts, share, 0.0)
-        return total / steps[:, None, None]
+        return total / steps[..., None, None]
 
 
 def deform_conv2d(

@@ -35,7 +35,7 @@ LIMITS = {
     "engine fp32": Limits(matched=0.995, boxes=0.1, scores=1e-3, masks=1e-2),
     "fp16": Limits(matched=0.97, boxes=1.0, scores=0.01, masks=0.02),
     "bf16": Limits(matched=0.90, boxes=4.0, scores=0.05, masks=0.05),
-    "int8": Limits(matched=0.80, boxes=8.0, scores=0.15, masks=0.2),
+    "int8": Limits(matched=0.70, boxes=8.0, scores=0.15, masks=0.2),
 }
 """By runtime and precision."""
 

@@ -81,6 +81,9 @@ def test_other_files_are_refused(exported: Exported, tmp_path: Path) -> None:
     [
         (["--shape", "100", "128"], "multiples of 32; the next ones are 128 128"),
         (["--shape", "128", "128", "--output", "model.engine"], "must end in .onnx for --backend onnx"),
+        (["--shape", "128", "128", "--precision", "int8"], "give a folder of typical pictures: --calibration DIR"),
+        (["--shape", "128", "128", "--precision", "int8", "--calibration", "none"], "--calibration none: no pictures"),
+        (["--shape", "128", "128", "--calibration", "none"], "--calibration is for --precision int8, not fp32"),
     ],
 )
 def test_bad_input_is_one_message(
@@ -90,6 +93,58 @@ def test_bad_input_is_one_message(
     assert main([str(CONFIG), "--output", str(target), *arguments]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_config_is_refused(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(CONFIG), str(exported.checkpoint), "--shape", "128", "128", "--output", str(tmp_path / "m.onnx")]
+    assert main([*arguments, "--cfg-options", "model.bbox_head.num_classes=5"]) == 1
+    assert "its head is for another number of classes" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_detector_that_torch_cannot_trace_is_refused(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def untraceable(*arguments: object, **options: object) -> None:
+        raise RuntimeError("a size depends on values\nand much more")
+
+    monkeypatch.setattr(torch.export, "export", untraceable)
+    arguments = [str(CONFIG), str(exported.checkpoint), "--shape", "128", "128", "--output", str(tmp_path / "m.onnx")]
+    assert main([*arguments, "--verify", "0"]) == 1
+    assert "error: this detector cannot be exported: a size depends on values\n" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_is_calibrated_with_pictures_of_a_folder(
+    exported: Exported, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastdet.deploy import onnx_file
+
+    monkeypatch.setattr(onnx_file, "export_model", lambda *_: onnx.load(exported.file))
+    target = tmp_path / "int8.onnx"
+    arguments = [str(CONFIG), str(exported.checkpoint), "--shape", "128", "128", "--output", str(target)]
+    calibration = ["--precision", "int8", "--calibration", str(shapes / "val"), "--calibration-pictures", "3"]
+    assert main([*arguments, *calibration, "--verify", "0"]) == 0
+    kinds = [node.op_type for node in onnx.load(target).graph.node]
+    assert kinds.count("QuantizeLinear") > 20
+    assert len(load(target).predict([sorted((shapes / "val").iterdir())[0]])[0].pred_instances.scores) > 0
+
+
+def test_bfloat16_is_unverified(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastdet.deploy import onnx_file
+
+    monkeypatch.setattr(onnx_file, "export_model", lambda *_: onnx.load(exported.file))
+    target = tmp_path / "bf16.onnx"
+    arguments = [str(CONFIG), str(exported.checkpoint), "--shape", "128", "128", "--output", str(target)]
+    assert main([*arguments, "--precision", "bf16"]) == 0
+    assert "onnxruntime has no bfloat16 layers on the CPU: the file is unverified" in capsys.readouterr().err
+    record = json.loads(target.with_suffix(".json").read_text())
+    assert record["verification"] == "not run"
+    assert record["metadata"]["precision"] == "bf16"
 
 
 def test_a_wrong_graph_is_removed(
