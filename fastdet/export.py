@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from fastdet.utils import cli
 from fastdet.utils.errors import EnvironmentProblem, FastdetError
 
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
@@ -14,16 +16,18 @@ def parser() -> argparse.ArgumentParser:
     cli.add_config(p)
     p.add_argument("checkpoint", metavar="CKPT", nargs="?", help="weights (default: random ones, for timing alone)")
     p.add_argument(
-        "--backend", choices=["onnx", "tensorrt", "tensorrt_rtx"], default="onnx",
-        help="what the file is for (default onnx); the others build an engine from the ONNX file beside it",
+        "--backend", choices=["onnx", "torch", "tensorrt", "tensorrt_rtx"], default="onnx",
+        help="what the file is for (default onnx): torch is a program with fastdet's kernels, the others build an "
+        "engine from the ONNX file beside it",
     )  # fmt: skip
     p.add_argument(
-        "--shape", nargs=2, type=cli.positive, required=True, metavar=("H", "W"),
-        help="pixels of the input; smaller pictures are padded",
+        "--shape", nargs=2, type=cli.positive, action="append", required=True, metavar=("H", "W"),
+        help="pixels of the input, to which smaller pictures are padded; given several times, a file for each, named "
+        "FILE-HxW, among which the runtime chooses",
     )  # fmt: skip
     p.add_argument(
         "-o", "--output", metavar="FILE", required=True,
-        help="the file to write, .onnx or .engine; the .json beside it tells about it",
+        help="the file to write, .onnx, .pt2 (torch) or .engine; the .json beside it tells about it",
     )  # fmt: skip
     p.add_argument(
         "--batch", nargs=3, type=cli.positive, default=[1, 1, 8], metavar=("MIN", "OPT", "MAX"),
@@ -55,9 +59,11 @@ def command(options: argparse.Namespace) -> int:
     """Exports what the options describe; returns the exit code."""
     if options.verify < 0:
         raise FastdetError(f"--verify {options.verify}: give a number of pictures, or 0 for no proof")
-    suffix = ".onnx" if options.backend == "onnx" else ".engine"
+    suffix = SUFFIXES.get(options.backend, ".engine")
     if not options.output.endswith(suffix):
         raise FastdetError(f"--output must end in {suffix} for --backend {options.backend}, not {options.output!r}")
+    if options.backend == "torch" and options.triton:
+        raise FastdetError("--triton: the server runs ONNX files and engines, not programs of the torch backend")
     try:
         from fastdet import exporting  # torch is imported here, so that --help answers at once
     except ModuleNotFoundError as problem:

@@ -31,6 +31,8 @@ ENTRY_POINTS = {
     "predict",
     "export",
     "exporting",
+    "proving",
+    "benching",
     "bench",
     "build",
     "doctor",
