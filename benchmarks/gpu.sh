@@ -6,8 +6,9 @@
 #   WHEELS  a folder of wheels to install for this run (pytest-benchmark, hypothesis, ...); nothing is downloaded
 #
 # Takes fastdet as it is built in this folder (fastdet/*.so, build/gpu/test_cuda_kernels) and builds what is missing.
-# Leaves eight files in OUT_FOLDER: summary.txt (each step, its exit code and seconds), doctor.json, tests.txt,
-# benchmarks.json, benchmarks.md, racecheck.txt, memcheck.txt, training.txt. Ends with 0 only if all went well.
+# Leaves ten files in OUT_FOLDER: summary.txt (each step, its exit code and seconds), doctor.json, tests.txt,
+# benchmarks.json, benchmarks.md, deployment.json, deployment.md, racecheck.txt, memcheck.txt, training.txt. Ends with 0
+# only if all went well.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 dry=0
@@ -49,7 +50,7 @@ not_done() {
     [ $dry -eq 1 ] || failed=1
 }
 
-for name in doctor.json tests.txt benchmarks.json benchmarks.md racecheck.txt memcheck.txt training.txt; do
+for name in doctor.json tests.txt benchmarks.json benchmarks.md deployment.md racecheck.txt memcheck.txt training.txt; do
     : >"$out/$name"
 done
 
@@ -106,6 +107,14 @@ if [ -n "$gpu" ]; then
     "$python" -m fastdet.bench "$out/benchmarks.json" >"$out/benchmarks.md" && tail -n 4 "$out/benchmarks.md"
 else
     not_done "table of ratios and roofline shares" "every benchmark was skipped without a GPU"
+fi
+
+if [ -n "$gpu" ]; then
+    step "deployment beside torchvision" "$out/deployment.md" 100 "$python" -m fastdet.bench export \
+        configs/coco/retinanet_r50_fpn_coco.py configs/coco/faster-rcnn_r50_fpn_coco.py \
+        --batch 1 8 --seconds 1 --rows torchvision eager torch --output "$out/deployment.json"
+else
+    not_done "deployment beside torchvision" "there is no GPU"
 fi
 
 if ! command -v compute-sanitizer >/dev/null; then

@@ -14,6 +14,7 @@ VERBS = {
     "data": ("fastdet.data.__main__", "check, convert or generate datasets"),
     "config": ("fastdet.tools.print_config", "show the resolved config"),
     "ckpt": ("fastdet.tools.ckpt", "look into, convert, publish and upgrade checkpoints"),
+    "bench": ("fastdet.bench", "print benchmark results; `bench export` times deployment"),
     "doctor": ("fastdet.doctor", "print versions, devices, what was built, and clashes"),
 }
 

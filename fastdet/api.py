@@ -37,7 +37,7 @@ from fastdet.visualization.pictures import write_picture
 from fastdet.visualization.predictions import result_to_json
 
 if TYPE_CHECKING:
-    from fastdet.deploy import DeployedDetector
+    from fastdet.deploy import BucketedDetector, DeployedDetector
 
 
 class Detector:
@@ -150,10 +150,10 @@ def predict_source(options: argparse.Namespace) -> None:
     print(f"{found} objects of score >= {options.score_thr:g} in {len(names)} pictures -> {out}")
 
 
-def _named_detector(options: argparse.Namespace) -> "Detector | DeployedDetector":
+def _named_detector(options: argparse.Namespace) -> "Detector | DeployedDetector | BucketedDetector":
     """The exported detector, or that of a config and a checkpoint."""
     if is_exported(options.checkpoint):
-        return load_exported(options.checkpoint)
+        return load_exported(options.checkpoint, options.device)
     return init_detector(
         options.config,
         options.checkpoint,

@@ -1,4 +1,4 @@
-"""Prints the benchmark results as tables: `python -m fastdet.bench [RESULT.json ...]`.
+"""Prints the benchmark results as tables: `python -m fastdet.bench [RESULT.json ...]`; `bench export` times deployment.
 
 Results are made by `pytest benchmarks --benchmark-json benchmarks/results/NAME.json`; the page docs/benchmarks.md is
 what this command prints.
@@ -6,9 +6,12 @@ what this command prints.
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from fastdet.utils import cli
 
 RESULTS = Path("benchmarks") / "results"
 
@@ -125,10 +128,45 @@ def describe_calibration(calibration: Mapping[str, Any] | None) -> list[str]:
     return [f"Calibrated: {memory:.1f} GB/s memory, {cache:.1f} GB/s second-level cache, {flops}.", ""]
 
 
+ROWS = ("torchvision", "eager", "torch", "onnxruntime", "tensorrt", "tensorrt_rtx")
+"""Ways to run a detector; torchvision's own detector of the same architecture is what the others are compared with."""
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """The options of `bench export`."""
+    p = argparse.ArgumentParser(
+        prog="fastdet bench export", description="Time a detector in every way in which it runs here."
+    )
+    p.add_argument("configs", nargs="+", metavar="CFG", help="configs; Python configs run code")
+    p.add_argument("--shape", nargs=2, type=cli.positive, metavar=("H", "W"),
+                   help="of the input (default 800 1344 on a GPU, 320 320 on the CPU)")  # fmt: skip
+    p.add_argument(
+        "--batch", nargs="+", type=cli.positive, help="images at once (default 1 8 32 on a GPU, 1 on the CPU)"
+    )
+    p.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="which ways (default: all)")
+    p.add_argument("--seconds", type=float, default=5.0, help="of each way at each batch (default 5)")
+    p.add_argument("--threads", type=cli.positive, default=1, help="on the CPU (default 1)")
+    p.add_argument("--output", metavar="X.json", help="write all times")
+    p.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    cli.add_device(p)
+    return p
+
+
+def export_command(options: argparse.Namespace) -> int:
+    """Times what the options describe."""
+    from fastdet import benching  # torch is imported here, so that --help answers at once
+
+    return benching.run(options)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["export"]:
+        return cli.run(export_command, cli.parse(export_parser(), given[1:]))
     parser = argparse.ArgumentParser(prog="python -m fastdet.bench", description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="*", type=Path, help=f"JSON files; by default those in {RESULTS}")
-    paths: Iterable[Path] = parser.parse_args(arguments).results or sorted(RESULTS.glob("*.json"))
+    paths: Iterable[Path] = parser.parse_args(given).results or sorted(RESULTS.glob("*.json"))
     print(HEAD)
     for path in paths:
         print(f"## {path.stem}\n\n{table(read_result(path))}\n")

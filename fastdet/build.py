@@ -32,9 +32,9 @@ from fastdet.structures import Batch, Detections, ImageRecord, Instances, Propos
 from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
 
 if TYPE_CHECKING:
-    from fastdet.deploy import DeployedDetector
+    from fastdet.deploy import BucketedDetector, DeployedDetector
 
-EXPORTED = (".onnx",)
+EXPORTED = (".onnx", ".pt2", ".engine")
 """How names of exported detectors end."""
 CHECK_SIDE = 64
 """Pixels of a picture with which a new detector is tried: two cells of the coarsest stride of a usual backbone."""
@@ -278,12 +278,15 @@ def predictor(detector: nn.Module, device: torch.device) -> Callable[[Batch], li
 
 
 def is_exported(name: str | None) -> bool:
-    """Whether a file's name is that of an exported detector, not of a checkpoint."""
-    return name is not None and name.endswith(EXPORTED)
+    """Whether a file or folder is an exported detector, not a checkpoint."""
+    return name is not None and (name.endswith(EXPORTED) or os.path.isdir(name))
 
 
-def load_exported(path: str) -> "DeployedDetector":
-    """An exported detector.
+def load_exported(path: str, device: str | None = None) -> "DeployedDetector | BucketedDetector":
+    """An exported detector, or a folder with several sizes of one.
+
+    Args:
+        device: as a command line names it; None: a GPU where there is one.
 
     Raises:
         CheckpointError: the file is missing, or was not written by fastdet.
@@ -291,9 +294,10 @@ def load_exported(path: str) -> "DeployedDetector":
     """
     try:
         from fastdet.deploy.runtime import load
+
+        return load(path, device=None if device is None else choose_device(device))
     except ImportError as problem:
         raise EnvironmentProblem(f"{path}: {problem}; pip install 'fastdet[export]'") from problem
-    return load(path)
 
 
 def evaluate(

@@ -105,7 +105,7 @@ def _runnable(
 ) -> tuple[Any, Callable[[Batch], list[Instances]], tuple[str, ...]]:
     """The detector of a checkpoint or of an exported file, its predictions in file pixels, and its class names."""
     if build.is_exported(options.checkpoint):
-        deployed = build.load_exported(options.checkpoint)
+        deployed = build.load_exported(options.checkpoint, options.device)
         return deployed, deployed.predict_instances, deployed.classes
     detector = build.build_detector(experiment)
     build.check_fit(detector, specs)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from fastdet.utils import cli
 from fastdet.utils.errors import EnvironmentProblem, FastdetError
 
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
@@ -14,16 +16,18 @@ def parser() -> argparse.ArgumentParser:
     cli.add_config(p)
     p.add_argument("checkpoint", metavar="CKPT", nargs="?", help="weights (default: random ones, for timing alone)")
     p.add_argument(
-        "--backend", choices=["onnx", "tensorrt", "tensorrt_rtx"], default="onnx",
-        help="what the file is for (default onnx); the others build an engine from the ONNX file beside it",
+        "--backend", choices=["onnx", "torch", "tensorrt", "tensorrt_rtx"], default="onnx",
+        help="what the file is for (default onnx): torch is a program with fastdet's kernels, the others build an "
+        "engine from the ONNX file beside it",
     )  # fmt: skip
     p.add_argument(
-        "--shape", nargs=2, type=cli.positive, required=True, metavar=("H", "W"),
-        help="pixels of the input; smaller pictures are padded",
+        "--shape", nargs=2, type=cli.positive, action="append", required=True, metavar=("H", "W"),
+        help="pixels of the input, to which smaller pictures are padded; given several times, a file for each, named "
+        "FILE-HxW, among which the runtime chooses",
     )  # fmt: skip
     p.add_argument(
         "-o", "--output", metavar="FILE", required=True,
-        help="the file to write, .onnx or .engine; the .json beside it tells about it",
+        help="the file to write, .onnx, .pt2 (torch) or .engine; the .json beside it tells about it",
     )  # fmt: skip
     p.add_argument(
         "--precision", choices=["fp32", "fp16", "bf16", "int8"], default="fp32",
@@ -66,9 +70,13 @@ def command(options: argparse.Namespace) -> int:
     if options.precision == "bf16" and options.verify:
         print("warning: onnxruntime has no bfloat16 layers on the CPU: the file is unverified", file=sys.stderr)
         options.verify = 0
-    suffix = ".onnx" if options.backend == "onnx" else ".engine"
+    if options.backend == "torch" and options.precision != "fp32":
+        raise FastdetError(f"--precision {options.precision}: programs of the torch backend compute in fp32")
+    suffix = SUFFIXES.get(options.backend, ".engine")
     if not options.output.endswith(suffix):
         raise FastdetError(f"--output must end in {suffix} for --backend {options.backend}, not {options.output!r}")
+    if options.backend == "torch" and options.triton:
+        raise FastdetError("--triton: the server runs ONNX files and engines, not programs of the torch backend")
     try:
         from fastdet import exporting  # torch is imported here, so that --help answers at once
     except ModuleNotFoundError as problem:

@@ -1,6 +1,7 @@
 """What `fastdet export` does: a config and a checkpoint become a file, a proof and a record beside it."""
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -17,73 +18,98 @@ from torch import nn
 from fastdet import build, calibrating
 from fastdet.compat import load_experiment
 from fastdet.config.schema import Experiment
-from fastdet.data.collate import collate
 from fastdet.data.pipeline import prepare
-from fastdet.deploy import onnx_file, runtime, tensorrt, triton
+from fastdet.deploy import onnx_file, runtime, tensorrt, torch_backend, triton
 from fastdet.deploy.graph import GraphOptions, check_shape
 from fastdet.deploy.metadata import Metadata
 from fastdet.deploy.quantise import quantise
 from fastdet.deploy.tensorrt import EngineOptions
-from fastdet.deploy.verify import Comparison, Limits, compare, limits_of
-from fastdet.structures import Batch, Detections, Sample
+from fastdet.deploy.verify import LIMITS, limits_of
+from fastdet.proving import fits, proof_batches, prove
+from fastdet.structures import Batch, ImageRecord, Sample
 from fastdet.utils import cli
-from fastdet.utils.errors import FastdetError
+from fastdet.utils.errors import CheckpointError, EnvironmentProblem, FastdetError
 from fastdet.utils.files import write_bytes, write_text
-
-BATCH = 3
-"""Pictures at once in the proof: more than one, and not the number that the graph was traced with."""
-GREY = 114
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exports, proves, writes the record; returns 0, or 4 if the file does not find the same."""
+    """Exports each shape; returns 0, or 4 if a file does not find the same."""
     experiment = load_experiment(options.config, options.cfg_options)
     detector, classes = _detector(experiment, options)
+    shapes = list(dict.fromkeys((height, width) for height, width in options.shape))
+    for shape in shapes:
+        check_shape(detector, shape)
+    codes = []
+    for height, width in shapes:
+        file = Path(options.output)
+        if len(shapes) > 1:
+            file = file.with_name(f"{file.stem}-{height}x{width}{file.suffix}")
+        codes.append(_export(experiment, detector, classes, (height, width), file, options))
+    return max(codes)
+
+
+def _export(
+    experiment: Experiment,
+    detector: nn.Module,
+    classes: tuple[str, ...],
+    shape: tuple[int, int],
+    file: Path,
+    options: argparse.Namespace,
+) -> int:
+    """Exports one shape, proves, writes the record."""
     graph = GraphOptions(
-        shape=(options.shape[0], options.shape[1]),
+        shape=shape,
         layout=options.layout,
         whole_images=options.whole_images,
         candidates=options.candidates,
         rounds=options.rounds,
         max_detections=options.max_detections,
     )
-    check_shape(detector, graph.shape)
     engine = _engine_options(options)
-    batches = list(_batches(experiment, graph, options.verify)) if options.verify else []
+    target = file if options.backend == "torch" else file.with_suffix(".onnx")
+    samples, records = _samples(experiment, graph, options) if options.verify else ([], [])
+    batches = proof_batches(samples, graph.shape, whole_images=graph.whole_images) if samples else []
     metadata = _metadata(experiment, detector, classes, graph, options)
     calibration = calibrating.of_options(experiment, graph, options)
     start = time.perf_counter()
-    model = onnx_file.export_model(detector, graph, metadata)
-    model = model if calibration is None else quantise(model, calibration)
-    target = Path(options.output).with_suffix(".onnx")
-    onnx_file.save_model(model, target)
+    details: dict[str, Any] = {}
+    model: onnx.ModelProto | None = None
+    if options.backend == "torch":
+        write_bytes(target, torch_backend.serialise(torch_backend.export_torch(detector, graph), metadata))
+    else:
+        model = onnx_file.export_model(detector, graph, metadata)
+        model = model if calibration is None else quantise(model, calibration)
+        onnx_file.save_model(model, target)
+        details["operators"] = onnx_file.operators(model)
+        details["functions"] = [function.name for function in model.functions]
     record: dict[str, Any] = {
         "file": target.name,
         "bytes": target.stat().st_size,
         "seconds": round(time.perf_counter() - start, 1),
-        "operators": onnx_file.operators(model),
-        "functions": [function.name for function in model.functions],
+        **details,
         "metadata": json.loads(metadata.to_json()),
         "verification": "not run",
     }
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(model.graph.node)} nodes")
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
     code = cli.EXIT_OK
     if options.verify:
-        outcome = _verify(detector, runtime.load(target), batches, limits_of(options.precision))
-        limits = limits_of(options.precision)
-        record["verification"] = {"runtime": "onnxruntime", **outcome.to_dict(), "holds": outcome.holds(limits)}
-        print(_line(outcome))
-        if not outcome.holds(limits):
-            for file in (target, target.with_name(f"{target.name}.data")):
-                file.unlink(missing_ok=True)
-            print(f"error: onnxruntime does not find the same; {target} is removed", file=sys.stderr)
+        loaded = runtime.load_file(target, device=torch.device("cpu"))
+        proof = prove(detector, loaded, batches, limits_of(options.precision), records)
+        record["verification"] = proof.to_dict()
+        print(proof)
+        if not proof.holds:
+            for written in (target, target.with_name(f"{target.name}.data")):
+                written.unlink(missing_ok=True)
+            print(f"error: {proof.runtime} does not find the same; {target} is removed", file=sys.stderr)
             code = cli.EXIT_VERIFICATION
     _write_record(target, record)
     if code == cli.EXIT_OK and engine is not None:
-        record["engine"] = _build_engine(Path(options.output), target, metadata, engine)
+        record["engine"] = _build_engine(file, target, metadata, engine)
         _write_record(target, record)
-    if code == cli.EXIT_OK and options.triton:
-        _write_repository(Path(options.triton), Path(options.output), model, metadata, options)
+        code = _prove_engine(file, detector, batches, records, record)
+        _write_record(target, record)
+    if code == cli.EXIT_OK and options.triton and model is not None:
+        _write_repository(Path(options.triton), file, model, metadata, options)
     return code
 
 
@@ -103,7 +129,7 @@ def _write_repository(
 
 def _engine_options(options: argparse.Namespace) -> EngineOptions | None:
     """What to build beside the ONNX file; the library is looked for before the work begins."""
-    if options.backend == "onnx":
+    if options.backend in ("onnx", "torch"):
         return None
     engine = EngineOptions(
         backend=options.backend,
@@ -121,16 +147,37 @@ def _build_engine(target: Path, source: Path, metadata: Metadata, options: Engin
     content = tensorrt.build_engine(str(source), metadata, options)
     write_bytes(target, content)
     print(f"{target}: {len(content) / 1e6:.1f} MB")
-    print("warning: the engine has not been run, so nothing is proven of it: unverified", file=sys.stderr)
     return {
         "file": target.name,
         "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "seconds": round(time.perf_counter() - start, 1),
         "library": f"{options.backend} {tensorrt.import_library(options.backend).__version__}",
         "batch": list(options.batch),
         "capability": options.capability or "any",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "verification": "unverified",
     }
+
+
+def _prove_engine(
+    file: Path, detector: nn.Module, batches: list[Batch], records: list[ImageRecord], record: dict[str, Any]
+) -> int:
+    """Compares an engine with torch where it can run, and notes what came out; the exit code."""
+    try:
+        if not batches:
+            raise EnvironmentProblem("--verify 0")
+        proof = prove(detector, runtime.load_file(file), batches, LIMITS["engine fp32"], records)
+    except (EnvironmentProblem, CheckpointError) as problem:  # it may be for another GPU than this one
+        print(f"warning: the engine was not run, so nothing is proven of it: unverified ({problem})", file=sys.stderr)
+        return cli.EXIT_OK
+    record["engine"]["verification"] = proof.to_dict()
+    print(proof)
+    if proof.holds:
+        return cli.EXIT_OK
+    file.unlink()
+    print(f"error: {proof.runtime} does not find the same; {file} is removed", file=sys.stderr)
+    return cli.EXIT_VERIFICATION
 
 
 def _detector(experiment: Experiment, options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...]]:
@@ -182,45 +229,25 @@ def _postprocess_settings(model: dict[str, Any], path: str = "model") -> Iterato
                 yield from _postprocess_settings(child, f"{path}.{name}")
 
 
-def _batches(experiment: Experiment, graph: GraphOptions, number: int) -> Iterator[Batch]:
-    """Pictures for the proof: some of the test set, or else drawn ones, then an empty one and a crowd."""
-    samples = _samples(experiment, graph, number)
-    fitting = [s for s in samples if all(a <= b for a, b in zip(s.image.shape[:2], graph.shape, strict=True))]
-    if not fitting:
-        height, width = samples[0].image.shape[:2]
-        raise FastdetError(
-            f"--shape {graph.shape[0]} {graph.shape[1]}: the test pictures are larger after their transforms, such as "
-            f"{height} x {width}; give a shape that holds them, or smaller scales in the test pipeline"
-        )
-    pixels = [np.ascontiguousarray(s.image) for s in fitting]
-    height, width = graph.shape
-    empty = np.full((height, width, 3), GREY, np.uint8)
-    tiles = [cv2.resize(p, (width // 4, height // 4)) for p in pixels[:16]]
-    rows = [np.hstack([tiles[(4 * row + column) % len(tiles)] for column in range(4)]) for row in range(4)]
-    crowd = np.full((height, width, 3), GREY, np.uint8)
-    mosaic = np.vstack(rows)
-    crowd[: mosaic.shape[0], : mosaic.shape[1]] = mosaic
-    if graph.whole_images:
-        pixels = [p for p in pixels if p.shape[:2] == graph.shape]
-    prepared = [prepare(p, ()) for p in (empty, crowd, *pixels)]
-    for start in range(0, len(prepared), BATCH):
-        yield collate(prepared[start : start + BATCH], fixed_size=graph.shape)
-
-
-def _samples(experiment: Experiment, graph: GraphOptions, number: int) -> list[Sample]:
-    """Pictures after the test transforms."""
+def _samples(
+    experiment: Experiment, graph: GraphOptions, options: argparse.Namespace
+) -> tuple[list[Sample], list[ImageRecord]]:
+    """Pictures after the test transforms, and what is annotated of them; drawn ones where there are none."""
     split = experiment.data.test or experiment.data.val
+    reason = "none of its pictures fits into this shape"
     try:
         if split is None:
             raise FastdetError("the config has no test set")
         dataset = build.build_dataset(split)
-        chosen = np.linspace(0, len(dataset) - 1, min(number, len(dataset))).astype(int)
-        return [dataset.sample(int(i), np.random.default_rng(0)) for i in chosen]
+        chosen = [int(i) for i in np.linspace(0, len(dataset) - 1, min(options.verify, len(dataset)))]
+        samples = [dataset.sample(i, np.random.default_rng(0)) for i in chosen]
+        if len(options.shape) == 1 or any(fits(sample, graph.shape) for sample in samples):
+            return samples, [dataset.record(i) for i in chosen]
     except (FastdetError, OSError) as problem:
         reason = str(problem).splitlines()[0]
-        print(f"warning: drawn pictures are compared, since the test set cannot be read: {reason}", file=sys.stderr)
+    print(f"warning: drawn pictures are compared, not those of the test set: {reason}", file=sys.stderr)
     rng = np.random.default_rng(0)
-    return [prepare(_drawn(rng, graph.shape), ()) for _ in range(number)]
+    return [prepare(_drawn(rng, graph.shape), ()) for _ in range(options.verify)], []
 
 
 def _drawn(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -232,32 +259,3 @@ def _drawn(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
         w, h = rng.integers(4, max(5, width // 3)), rng.integers(4, max(5, height // 3))
         cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)), rng.integers(0, 255, 3).tolist(), -1)
     return image
-
-
-def _verify(detector: nn.Module, deployed: Any, batches: list[Batch], limits: Limits) -> Comparison:
-    """Runs both over the batches."""
-    expected, found, inexact = [], [], 0
-    for batch in batches:
-        outputs = deployed.run(batch.pixels, batch.sizes)
-        inexact += int((outputs["exact"] == 0).sum())
-        detections: Detections = deployed.detections(outputs)
-        found.append(detections)
-        with torch.inference_mode():
-            own = detector.predict(batch)  # type: ignore[operator]
-        expected.append(_limited(own, detections.boxes.shape[1]))
-    return compare(expected, found, limits, inexact)
-
-
-def _limited(detections: Detections, number: int) -> Detections:
-    """The best `number` slots."""
-    boxes, scores, labels = (part[:, :number] for part in detections[:3])
-    masks = None if detections.masks is None else detections.masks[:, :number]
-    return Detections(boxes, scores, labels, detections.count.clamp(max=number), masks)
-
-
-def _line(outcome: Comparison) -> str:
-    return (
-        f"onnxruntime and torch: {outcome.matched} of {outcome.expected} detections of {outcome.images} pictures equal "
-        f"(boxes within {outcome.box_error:.2g} px, scores within {outcome.score_error:.2g}); "
-        f"{outcome.inexact} pictures without certificate"
-    )

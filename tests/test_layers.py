@@ -32,6 +32,8 @@ ENTRY_POINTS = {
     "export",
     "exporting",
     "calibrating",
+    "proving",
+    "benching",
     "bench",
     "build",
     "doctor",

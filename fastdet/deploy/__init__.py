@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastdet.deploy.runtime import DeployedDetector, load
+    from fastdet.deploy.runtime import BucketedDetector, DeployedDetector, load
 
-__all__ = ["DeployedDetector", "load"]
+__all__ = ["BucketedDetector", "DeployedDetector", "load"]
 
 
 def __getattr__(name: str) -> Any:

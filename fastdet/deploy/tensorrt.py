@@ -84,11 +84,11 @@ def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOpt
     library = import_library(options.backend)
     messages: list[str] = []
     try:
-        builder = library.Builder(_logger(library, messages))
+        builder = library.Builder(logger(library, messages))
     except TypeError as problem:  # what the bindings raise when the library has no device
         raise EnvironmentProblem(_without_gpu(options, messages)) from problem
     network = builder.create_network(_network_flags(library))
-    parser = library.OnnxParser(network, _logger(library, messages))
+    parser = library.OnnxParser(network, logger(library, messages))
     parsed = parser.parse_from_file(model) if isinstance(model, str) else parser.parse(model.SerializeToString())
     if not parsed:
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
@@ -111,17 +111,17 @@ def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOpt
 def tensors_of(model: ModelProto | str, backend: str) -> dict[str, tuple[str, tuple[int, ...], str]]:
     """Name -> (input or output, shape, type) of what a backend's parser makes of a model."""
     library = import_library(backend)
-    builder = library.Builder(_logger(library, []))
+    builder = library.Builder(logger(library, []))
     network = builder.create_network(_network_flags(library))
-    parser = library.OnnxParser(network, _logger(library, []))
+    parser = library.OnnxParser(network, logger(library, []))
     parser.parse_from_file(model) if isinstance(model, str) else parser.parse(model.SerializeToString())
     inputs = [("input", network.get_input(i)) for i in range(network.num_inputs)]
     outputs = [("output", network.get_output(i)) for i in range(network.num_outputs)]
     return {t.name: (kind, tuple(t.shape), str(t.dtype).removeprefix("DataType.")) for kind, t in (*inputs, *outputs)}
 
 
-def _logger(library: Any, messages: list[str]) -> Any:
-    """A logger that keeps errors for the exception's message."""
+def logger(library: Any, messages: list[str]) -> Any:
+    """A logger that keeps errors for an exception's message."""
 
     class Logger(library.ILogger):
         def __init__(self) -> None:

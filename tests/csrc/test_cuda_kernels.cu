@@ -5,6 +5,7 @@
 #include "kernels/anchors.h"
 #include "kernels/assign_max_iou.h"
 #include "kernels/deform_conv2d.h"
+#include "kernels/fit_images.h"
 #include "kernels/ms_deform_attn.h"
 #include "kernels/nms.h"
 #include "kernels/roi_align.h"
@@ -106,6 +107,27 @@ void anchors() {
   const Device<float> device_base(base), out(std::vector<float>(expected.size()));
   args.base = device_base.get(), args.anchors = out.get();
   succeed(fastdet::grid_anchors_cuda(args, nullptr), "grid_anchors_cuda");
+  EXPECT(out.back() == expected);
+}
+
+void resizing() {
+  constexpr int64_t kHeight = 40, kWidth = 50;
+  std::vector<uint8_t> pixels(3 * (31 * 23 + 20 * 64 + 2 * 3));
+  const std::vector<float> values = numbers(static_cast<int64_t>(pixels.size()), 11, 0, 256);
+  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(values[i]);
+  // Enlarged, halved, and one that does not lie within the bytes.
+  const std::vector<int64_t> pictures{0, 31, 23, 3 * 31 * 23, 20, 64, 3 * (31 * 23 + 20 * 64), 2, 4};
+  const std::vector<int64_t> sizes{40, 30, 10, 32, 5, 5};
+  std::vector<uint8_t> expected(3 * kHeight * kWidth * 3);
+  fastdet::FitImagesArgs args{pixels.data(), static_cast<int64_t>(pixels.size()), pictures.data(), sizes.data(), 3,
+                              kHeight,       kWidth,                              kWidth * 3,      3,            1,
+                              expected.data()};
+  fastdet::fit_images_cpu(args, fastdet::run_serially);
+  const Device<uint8_t> device_pixels(pixels), out(std::vector<uint8_t>(expected.size(), 9));
+  const Device<int64_t> device_pictures(pictures), device_sizes(sizes);
+  args.pixels = device_pixels.get(), args.pictures = device_pictures.get(), args.sizes = device_sizes.get();
+  args.images = out.get();
+  succeed(fastdet::fit_images_cuda(args, nullptr), "fit_images_cuda");
   EXPECT(out.back() == expected);
 }
 
@@ -252,6 +274,7 @@ int main() {
   }
   nms();
   anchors();
+  resizing();
   assignment();
   for (const int64_t channels : {3, 16, 40}) {
     pooling(channels, false);

@@ -10,8 +10,11 @@ import torch
 
 from fastdet import test as test_command
 from fastdet.api import init_detector
-from fastdet.deploy import load
+from fastdet.deploy import BucketedDetector, load
+from fastdet.deploy.metadata import Metadata
+from fastdet.deploy.verify import Comparison, Limits
 from fastdet.export import main
+from fastdet.proving import Proof
 from fastdet.utils.errors import CheckpointError, DataError
 from tests.deploy.conftest import CONFIG, Exported
 
@@ -22,6 +25,9 @@ def test_command_proves_the_file(exported: Exported) -> None:
     assert record["verification"]["holds"]
     assert record["verification"]["matched"] == record["verification"]["expected"] > 100
     assert record["verification"]["images"] == 6  # four of the set, an empty one, a crowd
+    ap = record["verification"]["ap"]
+    assert ap["torch"] == pytest.approx(ap["file"], abs=1e-4)
+    assert 0 <= ap["torch"] <= 1
     assert record["bytes"] == exported.file.stat().st_size
 
 
@@ -167,6 +173,33 @@ def test_a_wrong_graph_is_removed(
     assert not target.exists()
     assert json.loads(target.with_suffix(".json").read_text())["verification"]["holds"] is False
     assert "does not find the same" in capsys.readouterr().err
+
+
+def test_each_shape_gets_a_file_of_its_own(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastdet.deploy import onnx_file
+
+    def same(detector: object, graph: object, metadata: Metadata) -> onnx.ModelProto:
+        model = onnx.load(exported.file)
+        onnx_file.set_metadata(model, metadata)
+        return model
+
+    monkeypatch.setattr(onnx_file, "export_model", same)
+    arguments = [str(CONFIG), str(exported.checkpoint), "--output", str(tmp_path / "model.onnx"), "--verify", "0"]
+    assert main([*arguments, "--shape", "128", "96", "--shape", "64", "128", "--shape", "128", "96"]) == 0
+    assert sorted(file.name for file in tmp_path.glob("*.onnx")) == ["model-128x96.onnx", "model-64x128.onnx"]
+    several = load(tmp_path)
+    assert isinstance(several, BucketedDetector)
+    assert [bucket.shape for bucket in several.buckets] == [(64, 128), (128, 96)]
+
+
+def test_less_ap_is_no_proof() -> None:
+    equal = Comparison(
+        images=1, expected=2, found=2, matched=2, box_error=0.0, score_error=0.0, mask_error=0.0, inexact=0
+    )
+    for lost, holds in ((0.001, True), (-0.1, True), (0.003, False)):
+        proof = Proof(runtime="x", comparison=equal, limits=Limits(), ap=(0.5, 0.5 - lost))
+        assert proof.holds == holds
+        assert proof.to_dict()["ap"]["difference"] == pytest.approx(-lost)
 
 
 def test_predict_command_takes_the_file(exported: Exported, shapes: Path, tmp_path: Path) -> None:

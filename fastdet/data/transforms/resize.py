@@ -103,21 +103,29 @@ class Resize:
         self.interpolation = interpolation
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        height, width = sample.image.shape[:2]
-        if self.factor is not None:
-            scale = int(width * self.factor[0] + 0.5), int(height * self.factor[1] + 0.5)
-        else:
-            assert self.scale is not None
-            scale = self.scale
-        return self.to_scale(sample, scale)
+        return self.to_scale(sample, self._scale(sample.image.shape[:2]))
+
+    def new_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (H, W), at least (1, 1), that an image of (H, W) gets."""
+        height, width = self._fitted(size, self._scale(size))
+        return max(height, 1), max(width, 1)
 
     def to_scale(self, sample: Sample, scale: tuple[int, int]) -> Sample:
         """The sample resized to (width, height), or within these bounds with keep_ratio."""
-        size = sample.image.shape[:2]
-        new_size = fit_size(size, scale, half_up=self.half_up) if self.keep_ratio else (scale[1], scale[0])
+        new_size = self._fitted(sample.image.shape[:2], scale)
         return resize_sample(
             sample, new_size, clip_object_border=self.clip_object_border, interpolation=self.interpolation
         )
+
+    def _scale(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height)"""
+        if self.factor is not None:
+            return int(size[1] * self.factor[0] + 0.5), int(size[0] * self.factor[1] + 0.5)
+        assert self.scale is not None
+        return self.scale
+
+    def _fitted(self, size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
+        return fit_size(size, scale, half_up=self.half_up) if self.keep_ratio else (scale[1], scale[0])
 
 
 @TRANSFORMS.register()

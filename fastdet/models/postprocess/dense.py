@@ -12,7 +12,7 @@ from torch import Tensor
 from fastdet import ops
 from fastdet.models.assigners import BoxCoder
 from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
-from fastdet.models.readable import is_readable
+from fastdet.models.readable import is_readable, needs_bodies
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
 
@@ -221,7 +221,7 @@ class CodedBoxes(Protocol):
 
 def box_code_of(coder: BoxCoder) -> ops.BoxCode | None:
     """None for a coder that the kernels do not know, and in a graph that is exported, whose ops need bodies."""
-    if torch.compiler.is_exporting():
+    if needs_bodies():
         return None
     return coder.box_code() if isinstance(coder, CodedBoxes) else None
 
