@@ -256,7 +256,7 @@ def table(path: Path) -> str:
         )
         if len(cells) == COVERAGE_COLUMNS and "/" in cells[1]
     }
-    parity = [file.stem.partition("__")[0] for file in (ROOT / "tests/golden").glob("*__*.json")]
+    parity = [file.stem.partition("__")[0] for file in (ROOT / "tests/golden").rglob("*__*.json")]
     rows = [
         "| family | (a) configs with equal weights, 3.3.0, 2.28.2 | (b) parity records | (c) overfit: config | result "
         "| iterations | s | own lines |",
