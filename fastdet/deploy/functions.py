@@ -99,6 +99,9 @@ class FunctionLibrary:
         outputs: Sequence[tuple[torch.dtype, Sequence[Any]]],
         body: Callable[..., Any],
     ) -> Sequence[Tensor]:
+        absent = [i for i, given in enumerate(inputs) if given is None]
+        if absent:  # an input without a name is none that TensorRT reads
+            attributes = {**attributes, "absent": absent}
         symbols: dict[str, str] = {}  # the names of dynamic sizes differ from program to program
         described = tuple(None if t is None else (_sizes(t.shape, symbols), t.dtype) for t in inputs)
         frozen = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in attributes.items())
@@ -108,7 +111,7 @@ class FunctionLibrary:
             self._bodies[signature] = (f"{kind}_{alike + 1}" if alike else kind, body)
         return torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{self._bodies[signature][0]}",
-            list(inputs),
+            [given for given in inputs if given is not None],
             dict(attributes),
             dtypes=[dtype for dtype, _ in outputs],
             shapes=[list(shape) for _, shape in outputs],
@@ -133,7 +136,7 @@ class FunctionLibrary:
         batch = boxes.shape[0]
         results = self._node(
             "nms_padded",
-            (boxes, scores, groups, valid),
+            (boxes, scores, *_filled(scores, groups, valid)),
             {"iou_threshold": iou_threshold, "max_output": max_output},
             [(torch.int64, (batch, max_output)), (torch.int64, (batch,)), (torch.int64, (batch,))],
             body,
@@ -196,7 +199,8 @@ class FunctionLibrary:
         }
         slots, batch = (boxes.shape[0], max_output), (boxes.shape[0],)
         outputs = [(torch.int64, slots), (scores.dtype, slots), (torch.int64, batch), (torch.int64, batch)]
-        return tuple(self._node("soft_nms_padded", (boxes, scores, groups, valid), attributes, outputs, body)[:3])
+        inputs = (boxes, scores, *_filled(scores, groups, valid))
+        return tuple(self._node("soft_nms_padded", inputs, attributes, outputs, body)[:3])
 
     def _roi_align(
         self,
@@ -303,6 +307,14 @@ def _grid_anchors(base_anchors: Tensor, sizes: Sequence[int], strides: Sequence[
     )
 
 
+def _filled(scores: Tensor, groups: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One group and all boxes, where nothing is said: suppressions have the same inputs always."""
+    return (
+        torch.zeros_like(scores, dtype=torch.int64) if groups is None else groups,
+        torch.ones_like(scores, dtype=torch.bool) if valid is None else valid,
+    )
+
+
 def _sizes(shape: Iterable[Any], symbols: dict[str, str]) -> tuple[int | str, ...]:
     """Dynamic sizes by number, in the order in which they are seen."""
     return tuple(s if isinstance(s, int) else symbols.setdefault(str(s), f"size{len(symbols)}") for s in shape)
@@ -323,8 +335,8 @@ def _function(name: str, signature: _Signature, body: Callable[..., Any]) -> Fun
     module = _Body(body, [entry is not None for entry in signature.inputs])
     with torch.no_grad(), quiet():
         program = torch.export.export(module, examples, dynamic_shapes=(dynamic,), strict=False)
-    inputs = [f"input_{i}" for i in range(len(signature.inputs))]
-    model = to_onnx(program, [n for n, entry in zip(inputs, signature.inputs, strict=True) if entry is not None])
+    inputs = [f"input_{i}" for i, entry in enumerate(signature.inputs) if entry is not None]
+    model = to_onnx(program, inputs)
     graph = model.graph
     constants = [
         helper.make_node("Constant", [], [tensor.name], value=tensor, name=f"constant_{i}")

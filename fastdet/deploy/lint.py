@@ -47,6 +47,8 @@ def problems(model: ModelProto, backend: str) -> list[str]:
     for where, nodes, constants in _parts(model):
         for node in nodes:
             if node.domain not in ("", "ai.onnx"):
+                if not all(node.input) and backend != "onnx":
+                    found.append(f"{where} holds {node.op_type} with an input that has no name, which is not read")
                 continue
             if node.op_type in refused:
                 found.append(f"{where} holds {node.op_type}, which {refused[node.op_type]}")

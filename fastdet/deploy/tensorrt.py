@@ -87,12 +87,7 @@ def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOpt
         builder = library.Builder(logger(library, messages))
     except TypeError as problem:  # what the bindings raise when the library has no device
         raise EnvironmentProblem(_without_gpu(options, messages)) from problem
-    network = builder.create_network(_network_flags(library))
-    parser = library.OnnxParser(network, logger(library, messages))
-    parsed = parser.parse_from_file(model) if isinstance(model, str) else parser.parse(model.SerializeToString())
-    if not parsed:
-        reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise FastdetError(f"{options.backend} {library.__version__} cannot read the graph: {reasons or messages[-1:]}")
+    network, _held = _network(library, builder, model, options.backend, messages)
     config = builder.create_builder_config()
     config.clear_flag(library.BuilderFlag.TF32)
     if options.capability is not None:
@@ -109,19 +104,36 @@ def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOpt
 
 
 def tensors_of(model: ModelProto | str, backend: str) -> dict[str, tuple[str, tuple[int, ...], str]]:
-    """Name -> (input or output, shape, type) of what a backend's parser makes of a model."""
+    """Name -> (input or output, shape, type) of what a backend's parser makes of a model.
+
+    Raises:
+        FastdetError: the parser refuses the model.
+    """
     library = import_library(backend)
     builder = library.Builder(logger(library, []))
-    network = builder.create_network(_network_flags(library))
-    parser = library.OnnxParser(network, logger(library, []))
-    parser.parse_from_file(model) if isinstance(model, str) else parser.parse(model.SerializeToString())
+    network, _held = _network(library, builder, model, backend, [])
     inputs = [("input", network.get_input(i)) for i in range(network.num_inputs)]
     outputs = [("output", network.get_output(i)) for i in range(network.num_outputs)]
     return {t.name: (kind, tuple(t.shape), str(t.dtype).removeprefix("DataType.")) for kind, t in (*inputs, *outputs)}
 
 
+def _network(library: Any, builder: Any, model: ModelProto | str, backend: str, messages: list[str]) -> tuple[Any, Any]:
+    """The network of a model, and the parser, which holds the network's weights.
+
+    Raises:
+        FastdetError: the parser refuses the model.
+    """
+    network = builder.create_network(_network_flags(library))
+    parser = library.OnnxParser(network, logger(library, messages))
+    parsed = parser.parse_from_file(model) if isinstance(model, str) else parser.parse(model.SerializeToString())
+    if not parsed:
+        reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)) or "; ".join(messages[-1:])
+        raise FastdetError(f"{backend} {library.__version__} cannot read the graph: {reasons}")
+    return network, parser
+
+
 def logger(library: Any, messages: list[str]) -> Any:
-    """A logger that keeps errors for an exception's message."""
+    """A logger that keeps errors for the exception's message."""
 
     class Logger(library.ILogger):
         def __init__(self) -> None:

@@ -78,3 +78,12 @@ def test_bodies_are_looked_into() -> None:
     model.functions.append(helper.make_function("fastdet", "f", ["x"], ["y"], inner, [helper.make_opsetid("", 18)]))
     with pytest.raises(FastdetError, match="onnx cannot run this export: the body of f holds NonZero, which has"):
         lint.check(model)
+
+
+def test_an_input_without_a_name_is_refused_by_tensorrt() -> None:
+    model = model_of("Relu")
+    model.graph.node.append(helper.make_node("roi_align", ["x", "", "y"], ["z"], domain="fastdet"))
+    assert lint.problems(model, "tensorrt") == [
+        "the graph holds roi_align with an input that has no name, which is not read"
+    ]
+    assert lint.problems(model, "onnx") == []
