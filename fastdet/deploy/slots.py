@@ -5,14 +5,13 @@ Letters: B images, W 32-bit words that an image's outputs take.
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from fastdet.utils.errors import EnvironmentProblem
 
 MOST_SLOTS = 8
 """Batch sizes whose buffers are kept; the one that was not used for longest makes way."""
@@ -23,6 +22,10 @@ Launch = Callable[[], Sequence[Tensor]]
 """Enqueues the work on the current stream and gives its outputs [B, ...] of 32-bit types."""
 Prepare = Callable[[Tensor, Tensor], Launch]
 """Makes the launch that reads these images and sizes."""
+
+
+class CaptureError(RuntimeError):
+    """The work cannot become a CUDA graph."""
 
 
 class Field(NamedTuple):
@@ -67,7 +70,7 @@ class Slot:
         pool: memory that captures share which never run at the same time; None: memory of its own.
 
     Raises:
-        EnvironmentProblem: the work cannot be captured, as when it waits for the host.
+        CaptureError: the work cannot be captured, as when it waits for the host.
     """
 
     def __init__(
@@ -139,9 +142,7 @@ class Slot:
                     with torch.cuda.graph(self._graph, pool=pool, stream=stream):
                         self._words = self._work()
                 except RuntimeError as problem:
-                    raise EnvironmentProblem(
-                        f"the work cannot be captured as a CUDA graph ({problem}): load with capture=False"
-                    ) from problem
+                    raise CaptureError(str(problem).splitlines()[0]) from problem
         self._host = torch.empty_like(self._words, device="cpu", pin_memory=True)
 
 
@@ -207,11 +208,18 @@ class SlotSession:
         if slot is None:
             if len(self._slots) == MOST_SLOTS:
                 del self._slots[next(iter(self._slots))]
-            slot = Slot(
-                self._prepare, self._outputs, (batch, *self._shape), self.device, capture=self._capture, pool=self._pool
-            )
+            slot = self._new_slot(batch)
         self._slots[batch] = slot  # the latest comes last
         return slot
+
+    def _new_slot(self, batch: int) -> Slot:
+        shape = (batch, *self._shape)
+        try:
+            return Slot(self._prepare, self._outputs, shape, self.device, capture=self._capture, pool=self._pool)
+        except CaptureError as problem:
+            warnings.warn(f"{self.name} runs without a CUDA graph, so slower: {problem}", stacklevel=2)
+            self._capture = False
+            return Slot(self._prepare, self._outputs, shape, self.device, capture=False)
 
 
 def _filled(images: np.ndarray | Tensor, missing: int) -> np.ndarray | Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fastdet import test as test_command
-from fastdet.deploy import DeployedDetector, load
+from fastdet.deploy import DeployedDetector, load, slots
 from fastdet.deploy.graph import GraphOptions
 from fastdet.deploy.slots import Field, SlotSession, pack, unpack
 from fastdet.deploy.torch_backend import export_torch, fold_batch_norm, read_program, torch_session
@@ -140,6 +140,26 @@ def test_batches_outside_of_the_profile_are_cut_and_filled() -> None:
     assert seen == [4, 2]
     assert outputs["sum"].tolist() == [0, 12, 24, 36, 48]
     assert np.array_equal(outputs["sizes"], sizes)
+
+
+def test_work_that_cannot_be_captured_runs_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, asked = slots.Slot, []
+
+    def refusing(*arguments: object, capture: bool, **options: object) -> slots.Slot:
+        asked.append(capture)
+        if capture:
+            raise slots.CaptureError("operation not permitted when stream is capturing")
+        return right(*arguments, capture=False)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slots, "Slot", refusing)
+    session = SlotSession(
+        "torch", lambda images, sizes: lambda: [sizes.clone()], ("sizes",), (2, 2, 3), torch.device("cpu")
+    )
+    images, sizes = np.zeros((1, 2, 2, 3), np.uint8), np.array([[1, 2]], np.int32)
+    with pytest.warns(UserWarning, match="torch runs without a CUDA graph, so slower: operation not permitted"):
+        assert session.run(images, sizes)["sizes"].tolist() == [[1, 2]]
+    session.run(np.repeat(images, 2, 0), np.repeat(sizes, 2, 0))
+    assert asked == [True, False, False]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
