@@ -18,6 +18,7 @@ install:
 test: install
 	$(MAKE) .wheels
 	$(PYTHON) -m pip install --quiet cmake
+	$(PYTHON) -m pip install --quiet tensorrt-rtx || true
 	$(PYTHON) -m pytest -n 2 --dist worksteal
 	$(VENV)/bin/cmake -S . -B build/ctest -G Ninja -DCMAKE_BUILD_TYPE=Release -DFASTDET_CUDA=OFF \
 		-DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja

@@ -5,10 +5,13 @@ import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from fastdet import ops
@@ -17,7 +20,7 @@ from fastdet.deploy.functions import CERTIFIED, IR_VERSION, FunctionLibrary
 from fastdet.deploy.graph import ExportModule, GraphOptions, example_inputs, export_program
 from fastdet.deploy.metadata import KEY, Metadata
 from fastdet.deploy.precision import lowered
-from fastdet.deploy.translate import DOMAIN, rename, to_onnx
+from fastdet.deploy.translate import DOMAIN, OPSET, rename, to_onnx
 from fastdet.utils.errors import CheckpointError, FastdetError
 from fastdet.utils.files import replacing
 
@@ -118,17 +121,47 @@ def _weight_bytes(model: ModelProto) -> int:
 def _fold_anchors(model: ModelProto) -> None:
     """Puts the anchors of each grid into the graph: they depend on constants alone."""
     graph = model.graph
-    values = {tensor.name: tensor for tensor in graph.initializer}
-    for node in [n for n in graph.node if n.domain == DOMAIN and n.op_type == "grid_anchors"]:
-        base = values.get(node.input[0])
-        if base is None:
-            raise FastdetError("anchors depend on the picture here, so that they cannot be exported")
+    grids = [n for n in graph.node if n.domain == DOMAIN and n.op_type == "grid_anchors"]
+    for node in grids:
+        base = _constant(graph, node.input[0])
         given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         sizes = list(zip(given["sizes"][::2], given["sizes"][1::2], strict=True))
         strides = list(zip(given["strides"][::2], given["strides"][1::2], strict=True))
-        anchors = ops.grid_anchors(torch.from_numpy(numpy_helper.to_array(base).copy()), sizes, strides)
+        anchors = ops.grid_anchors(torch.from_numpy(base), sizes, strides)
         graph.initializer.append(numpy_helper.from_array(anchors.numpy(), node.output[0]))
+    for node in grids:
         graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for node in [n for n in graph.node if not read & set(n.output)]:  # what base anchors were split by
+        graph.node.remove(node)
+
+
+def _constant(graph: onnx.GraphProto, name: str) -> np.ndarray:
+    """A value that follows from constants alone.
+
+    Raises:
+        FastdetError: it does not.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    waiting = [name]
+    while waiting:
+        wanted = waiting.pop()
+        if wanted in makers:
+            nodes.insert(0, makers[wanted])
+            waiting += [n for n in makers[wanted].input if n]
+        elif wanted not in stored:
+            raise FastdetError("anchors depend on the picture here, so that they cannot be exported")
+    used = [stored[n] for n in dict.fromkeys([name, *(n for node in nodes for n in node.input)]) if n in stored]
+    if name in stored:
+        return numpy_helper.to_array(stored[name]).copy()
+    part = helper.make_graph(
+        nodes, "constant", [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)], used
+    )
+    model = helper.make_model(part, opset_imports=[helper.make_opsetid("", OPSET)])
+    results: Any = ReferenceEvaluator(model).run(None, {})
+    return np.array(results[0])
 
 
 def _add_certificate(model: ModelProto) -> None:

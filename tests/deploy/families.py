@@ -6,13 +6,13 @@
 import copy
 import json
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from fastdet.compat.models import translate_model
@@ -120,13 +120,19 @@ FAMILIES: dict[str, Callable[[], Model]] = {
 }
 
 
+class Exported(NamedTuple):
+    """A detector beside its graph."""
+
+    detector: nn.Module
+    model: ModelProto
+    metadata: Metadata
+
+
 class Outcome(NamedTuple):
-    """What came of a family."""
+    """What came of a comparison."""
 
     comparison: Comparison
     exact: list[int]
-    nodes: int
-    seconds: float
     with_masks: tuple[bool, bool]  # of torch and of onnxruntime
 
 
@@ -169,47 +175,52 @@ def metadata_of(options: GraphOptions, precision: str = "fp32") -> Metadata:
     )  # fmt: skip
 
 
-def prove(name: str, limits: Limits | None = None, precision: str = "fp32") -> Outcome:
-    """Exports a family's small detector, and compares both on the pictures."""
-    limits = limits or Limits()
-    size = SIZES.get(name, SIZE)
-    detector = small(name)
-    options = GraphOptions(shape=(size, size), candidates=3000)
+def export(name: str, precision: str = "fp32", size: int | None = None, thin: int = 4) -> Exported:
+    """A family's small detector and its graph.
+
+    Args:
+        size: of the square input; None: the family's.
+    """
+    side = size or SIZES.get(name, SIZE)
+    detector = small(name, thin)
+    options = GraphOptions(shape=(side, side), candidates=3000)
     metadata = metadata_of(options, precision)
-    start = time.process_time()
-    exported = export_model(detector, options, metadata)
-    seconds = time.process_time() - start
-    deployed = DeployedDetector(OnnxSession(exported.SerializeToString()), metadata, name)
-    pixels, sizes = pictures(size)
+    return Exported(detector, export_model(detector, options, metadata), metadata)
+
+
+def prove(exported: Exported, limits: Limits) -> Outcome:
+    """Compares the detector with its graph in onnxruntime, on the pictures."""
+    detector, model, metadata = exported
+    deployed = DeployedDetector(OnnxSession(model.SerializeToString()), metadata, "model")
+    pixels, sizes = pictures(metadata.shape[0])
     found: list[dict[str, np.ndarray]] = []
     own: list[Detections] = []
     for chosen in (slice(0, 3), slice(3, 4)):
         found.append(deployed.run(pixels[chosen], sizes[chosen]))
         with torch.inference_mode():
-            own.append(detector.predict(Batch(pixels[chosen], sizes[chosen], None, ())))
+            own.append(detector.predict(Batch(pixels[chosen], sizes[chosen], None, ())))  # type: ignore[operator]
     results = [deployed.detections(outputs) for outputs in found]
     number = results[0].boxes.shape[1]
     expected = [
         Detections(*(part[:, :number] for part in one[:3]), one.count.clamp(max=number), one.masks) for one in own
     ]
     exact = [int(value) for outputs in found for value in outputs["exact"]]
-    comparison = compare(expected, results, limits, exact.count(0))
     with_masks = (own[0].masks is not None, results[0].masks is not None)
-    return Outcome(comparison, exact, len(exported.graph.node), seconds, with_masks)
+    return Outcome(compare(expected, results, limits, exact.count(0)), exact, with_masks)
 
 
 def row(name: str) -> str:
     """A line of the table."""
     try:
-        outcome = prove(name)
+        exported = export(name)
+        outcome = prove(exported, Limits())
     except Exception as problem:
-        return f"| {name} | {type(problem).__name__}: {str(problem).splitlines()[0][:200]} | | | | |"
+        return f"| {name} | {type(problem).__name__}: {str(problem).splitlines()[0][:300]} | | | | |"
     c = outcome.comparison
+    masks = f"{c.mask_error:.0e}" if outcome.with_masks[1] else ""
     return (
-        f"| {name} | {c.matched} of {c.expected} | {c.box_error:.1e} | {c.score_error:.1e} | "
-        f"{c.mask_error:.1e} | {outcome.nodes} |"
-        if outcome.with_masks[0]
-        else f"| {name} | {c.matched} of {c.expected} | {c.box_error:.1e} | {c.score_error:.1e} | | {outcome.nodes} |"
+        f"| {name} | {c.matched} of {c.expected} | {c.box_error:.0e} | {c.score_error:.0e} | {masks} | "
+        f"{outcome.exact.count(1)} of {len(outcome.exact)} |"
     )
 
 
