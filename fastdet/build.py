@@ -279,7 +279,9 @@ def predictor(detector: nn.Module, device: torch.device) -> Callable[[Batch], li
 
 def is_exported(name: str | None) -> bool:
     """Whether a file or folder is an exported detector, not a checkpoint."""
-    return name is not None and (name.endswith(EXPORTED) or os.path.isdir(name))
+    if name is None or not os.path.isdir(name):
+        return name is not None and name.endswith(EXPORTED)
+    return any(file.endswith(EXPORTED) for file in os.listdir(name))
 
 
 def load_exported(path: str, device: str | None = None) -> "DeployedDetector | BucketedDetector":

@@ -98,7 +98,7 @@ def test_thinning_divides_all_widths_alike() -> None:
     )
     small = thinned(model, 4)
     assert small.args["backbone"].args["base_channels"] == 16
-    assert small.args["backbone"].args["in_channels"] == 3
+    assert "in_channels" not in small.args["backbone"].args  # a picture has three
     assert small.args["neck"].args["in_channels"] == (64, 128, 256, 512)
     assert small.args["neck"].args["out_channels"] == small.args["bbox_head"].args["feat_channels"] == 64
     assert small.args["bbox_head"].args["num_classes"] == 80
