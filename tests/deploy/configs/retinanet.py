@@ -1,66 +1,18 @@
 """A thin RetinaNet on the generated set of shapes."""
 
-_base_ = ["../../../configs/_base_/datasets/shapes.py", "../../../configs/_base_/default_runtime.py"]
+_base_ = [
+    "../../../configs/_base_/models/retinanet_r50_fpn.py",
+    "../../../configs/_base_/datasets/shapes.py",
+    "../../../configs/_base_/default_runtime.py",
+]
 data_root = "{{$SHAPES_ROOT:data/shapes}}/"
 test_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = test_dataloader
 test_evaluator = dict(ann_file=data_root + "annotations/instances_val.json")
 val_evaluator = test_evaluator
-coder = dict(type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0])
 model = dict(
-    type="RetinaNet",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=18,
-        base_channels=16,
-        stem_channels=16,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=-1,
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=True,
-        style="pytorch",
-    ),
-    neck=dict(
-        type="FPN",
-        in_channels=[16, 32, 64, 128],
-        out_channels=32,
-        start_level=1,
-        add_extra_convs="on_input",
-        num_outs=5,
-    ),
-    bbox_head=dict(
-        type="RetinaHead",
-        num_classes=3,
-        in_channels=32,
-        stacked_convs=1,
-        feat_channels=32,
-        anchor_generator=dict(
-            type="AnchorGenerator",
-            octave_base_scale=4,
-            scales_per_octave=3,
-            ratios=[0.5, 1.0, 2.0],
-            strides=[8, 16, 32, 64, 128],
-        ),
-        bbox_coder=coder,
-        loss_cls=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
-        loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-    ),
-    train_cfg=dict(
-        assigner=dict(type="MaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1),
-        sampler=dict(type="PseudoSampler"),
-        allowed_border=-1,
-        pos_weight=-1,
-        debug=False,
-    ),
-    test_cfg=dict(
-        nms_pre=1000, min_bbox_size=0, score_thr=0.0, nms=dict(type="nms", iou_threshold=0.5), max_per_img=50
-    ),
+    backbone=dict(depth=18, base_channels=16, stem_channels=16, frozen_stages=-1),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=32),
+    bbox_head=dict(num_classes=3, in_channels=32, stacked_convs=1, feat_channels=32),
+    test_cfg=dict(score_thr=0.0, max_per_img=50),
 )
