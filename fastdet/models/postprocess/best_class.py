@@ -6,9 +6,8 @@ Letters: B images, P priors, K kept.
 import torch
 from torch import Tensor
 
-from fastdet import ops
 from fastdet.models.assigners import BoxCoder
-from fastdet.models.postprocess.dense import Candidates, box_code_of, levels_of, single, suppress
+from fastdet.models.postprocess.dense import Candidates, box_code_of, fused, suppress
 from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
@@ -51,25 +50,18 @@ class BestClassPostprocess:
         """
         code = box_code_of(coder)
         if code is not None and self.nms is hard_nms:
-            return self._fused(output, priors, code, sizes)
+            return fused(
+                output,
+                priors,
+                code,
+                sizes,
+                iou_threshold=self.iou_threshold,
+                max_output=self.max_per_img or output.cls_logits.shape[1],
+                score_threshold=self.score_thr,
+                rivals="all" if self.class_agnostic else "class",
+                best_class=True,
+            )
         return self._composed(output, priors, coder, sizes)
-
-    def _fused(self, output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor) -> Detections:
-        found = ops.dense_postprocess(
-            single(output.cls_logits),
-            single(output.box_deltas),
-            priors,
-            sizes,
-            levels_of(output),
-            code,
-            iou_threshold=self.iou_threshold,
-            max_output=self.max_per_img or output.cls_logits.shape[1],
-            score_threshold=self.score_thr,
-            quality=None if output.quality is None else single(output.quality),
-            rivals="all" if self.class_agnostic else "class",
-            best_class=True,
-        )
-        return Detections(*found)
 
     def _composed(self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor) -> Detections:
         """The same step by step, for what the op has no argument for."""

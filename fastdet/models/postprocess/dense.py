@@ -4,7 +4,7 @@ Letters: B images, P priors, C classes, N candidates, K kept.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -86,29 +86,19 @@ class DensePostprocess:
         code = box_code_of(coder)
         plain = self.use_sigmoid and keep is None and not self.whole_priors and self.nms is hard_nms
         if code is not None and plain:
-            rivals: ops.Rivals = "all" if self.class_agnostic else "class"
-            return self._fused(output, priors, code, sizes, rivals)
+            return fused(
+                output,
+                priors,
+                code,
+                sizes,
+                iou_threshold=self.iou_threshold,
+                max_output=self.max_per_img,
+                limit=self.nms_pre,
+                score_threshold=self.score_thr,
+                min_size=self.min_bbox_size,
+                rivals="all" if self.class_agnostic else "class",
+            )
         return self._composed(output, priors, coder, sizes, keep)
-
-    def _fused(
-        self, output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor, rivals: ops.Rivals
-    ) -> Detections:
-        found = ops.dense_postprocess(
-            single(output.cls_logits),
-            single(output.box_deltas),
-            priors,
-            sizes,
-            levels_of(output),
-            code,
-            iou_threshold=self.iou_threshold,
-            max_output=self.max_per_img,
-            limit=self.nms_pre,
-            score_threshold=self.score_thr,
-            min_size=self.min_bbox_size,
-            quality=None if output.quality is None else single(output.quality),
-            rivals=rivals,
-        )
-        return Detections(*found)
 
     def _composed(
         self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, keep: Tensor | None
@@ -171,24 +161,18 @@ class ProposalPostprocess:
         code = box_code_of(coder)
         plain = self.use_sigmoid and keep is None and output.cls_logits.shape[-1] == 1
         if code is not None and plain and self.ties == "index":
-            return self._fused(output, priors, code, sizes)
+            return fused(
+                output,
+                priors,
+                code,
+                sizes,
+                iou_threshold=self.iou_threshold,
+                max_output=self.max_per_img,
+                limit=self.nms_pre,
+                min_size=self.min_bbox_size,
+                rivals="level",
+            )
         return self._composed(output, priors, coder, sizes, keep)
-
-    def _fused(self, output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor) -> Detections:
-        found = ops.dense_postprocess(
-            single(output.cls_logits),
-            single(output.box_deltas),
-            priors,
-            sizes,
-            levels_of(output),
-            code,
-            iou_threshold=self.iou_threshold,
-            max_output=self.max_per_img,
-            limit=self.nms_pre,
-            min_size=self.min_bbox_size,
-            rivals="level",
-        )
-        return Detections(*found)
 
     def _composed(
         self, output: DenseOutput, priors: Tensor, coder: BoxCoder, sizes: Tensor, keep: Tensor | None
@@ -226,12 +210,27 @@ def box_code_of(coder: BoxCoder) -> ops.BoxCode | None:
     return coder.box_code() if isinstance(coder, CodedBoxes) else None
 
 
-def single(values: Tensor) -> Tensor:
+def fused(output: DenseOutput, priors: Tensor, code: ops.BoxCode, sizes: Tensor, **options: Any) -> Detections:
+    """Detections [B, K] by one op, whose other options are given; `ops.dense_postprocess` describes them."""
+    found = ops.dense_postprocess(
+        _single(output.cls_logits),
+        _single(output.box_deltas),
+        priors,
+        sizes,
+        _levels_of(output),
+        code,
+        quality=None if output.quality is None else _single(output.quality),
+        **options,
+    )
+    return Detections(*found)
+
+
+def _single(values: Tensor) -> Tensor:
     """The kernels read float32 and lower precision."""
     return values.float() if values.dtype == torch.float64 else values
 
 
-def levels_of(output: DenseOutput) -> ops.Levels:
+def _levels_of(output: DenseOutput) -> ops.Levels:
     """Where the head's priors lie."""
     if output.cell_priors is not None:
         return ops.Levels(output.level_sizes, output.cell_priors)
