@@ -1,49 +1,28 @@
 """Backbones of both dialects as Specs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from fastdet.compat.dialect import Section, frozen, name_of, spec
-from fastdet.compat.models.common import initial_weights, norm_factory, options
+from fastdet.compat.models.common import initial_weights, options
 from fastdet.compat.models.layers import (
     activation_argument,
     block_plugins,
-    convolution,
+    conv_and_norm,
     deformable,
     initialiser,
     switchable,
 )
 from fastdet.compat.models.mmpretrain import TRANSLATORS as CLASSIFICATION_NETWORKS
+from fastdet.compat.models.residual import BATCH_NORM, REGNET, RESNET, regnet_arch
 from fastdet.compat.models.vision_transformers import translate_convnext, translate_pvt, translate_swin
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
 
-BATCH_NORM = {"type": "BN"}
 CSP_NORM = {"type": "BN", "momentum": 0.03, "eps": 0.001}
 LEAKY = {"type": "LeakyReLU", "negative_slope": 0.1}
 
-# What ResNet and RegNet share.
-RESIDUAL: dict[str, Any] = {
-    "in_channels": 3,
-    "dilations": (1, 1, 1, 1),
-    "out_indices": (0, 1, 2, 3),
-    "style": "pytorch",
-    "avg_down": False,
-    "frozen_stages": -1,
-    "norm_eval": True,
-    "with_cp": False,
-    "zero_init_residual": True,
-}
-RESNET: dict[str, Any] = RESIDUAL | {
-    "depth": None,
-    "stem_channels": None,
-    "base_channels": 64,
-    "num_stages": 4,
-    "strides": (1, 2, 2, 2),
-    "deep_stem": False,
-}
-REGNET: dict[str, Any] = RESIDUAL | {"stem_channels": 32, "strides": (2, 2, 2, 2)}
 GROUPS = {"groups": 1, "base_width": 4}
 # Bottlenecks by the network's name: their Spec's name and arguments.
 BLOCKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -174,7 +153,7 @@ def _trident(section: Section) -> tuple[str, dict[str, Any]]:
 
 def _efficientnet(section: Section) -> tuple[str, dict[str, Any]]:
     plain = "conv_cfg" in section and section.node["conv_cfg"] is None
-    values = options(section, EFFICIENTNET) | _layers(section, {"type": "BN", "eps": 1e-3})
+    values = options(section, EFFICIENTNET) | conv_and_norm(section, {"type": "BN", "eps": 1e-3})
     if plain:
         values["conv"] = Spec.of("Conv2d")
     return "EfficientNet", values | activation_argument(section, {"type": "Swish"})
@@ -195,17 +174,13 @@ def _timm(section: Section, module: str) -> tuple[Spec, tuple[Pretrained, ...]]:
 
 
 def _regnet(section: Section) -> tuple[str, dict[str, Any]]:
-    arch = section.take("arch")
-    if isinstance(arch, Mapping):
-        arch = spec("RegNetArch", arch, arch)
-    section.skip("base_channels")  # RegNet's widths come from its numbers alone
-    section.only("deep_stem", False)
-    return "RegNet", {"arch": arch} | options(section, REGNET) | _residual_layers(section)
+    values = {"arch": regnet_arch(section)} | options(section, REGNET)
+    return "RegNet", values | _residual_layers(section)
 
 
 def _residual_layers(section: Section) -> dict[str, Any]:
     """Norm, convolutions and plugins of a residual network."""
-    values = _layers(section, BATCH_NORM)
+    values = conv_and_norm(section, BATCH_NORM)
     dcn, stages = deformable(section), section.take("stage_with_dcn", (False,) * 4)
     if dcn is not None and any(stages):
         if "conv" in values:
@@ -220,7 +195,7 @@ def _hrnet(section: Section) -> tuple[str, dict[str, Any]]:
     stages = [_hr_stage(Section(extra.take(name), f"extra.{name}")) for name in HR_STAGES]
     extra.finish()
     section.skip("zero_init_residual")  # MMDetection takes it and does not follow it
-    return "HRNet", {"stages": stages} | options(section, HRNET) | _layers(section, BATCH_NORM)
+    return "HRNet", {"stages": stages} | options(section, HRNET) | conv_and_norm(section, BATCH_NORM)
 
 
 def _hr_stage(stage: Section) -> Spec:
@@ -234,19 +209,23 @@ def _hr_stage(stage: Section) -> Spec:
 
 def _mobilenet(section: Section) -> tuple[str, dict[str, Any]]:
     values = (
-        options(section, MOBILENET) | _layers(section, BATCH_NORM) | activation_argument(section, {"type": "ReLU6"})
+        options(section, MOBILENET)
+        | conv_and_norm(section, BATCH_NORM)
+        | activation_argument(section, {"type": "ReLU6"})
     )
     init = initialiser(section)
     return "MobileNetV2", values | ({} if init is None else {"init": init})
 
 
 def _darknet(section: Section) -> tuple[str, dict[str, Any]]:
-    return "Darknet", options(section, DARKNET) | _layers(section, BATCH_NORM) | activation_argument(section, LEAKY)
+    return "Darknet", options(section, DARKNET) | conv_and_norm(section, BATCH_NORM) | activation_argument(
+        section, LEAKY
+    )
 
 
 def _csp_darknet(section: Section) -> tuple[str, dict[str, Any]]:
     section.only("arch_ovewrite", None)
-    values = options(section, CSP) | _layers(section, CSP_NORM) | activation_argument(section, {"type": "SiLU"})
+    values = options(section, CSP) | conv_and_norm(section, CSP_NORM) | activation_argument(section, {"type": "SiLU"})
     squares = section.take("spp_kernal_sizes", POOLING_SQUARES)
     return "CSPDarknet", values | _squares(squares)
 
@@ -254,7 +233,7 @@ def _csp_darknet(section: Section) -> tuple[str, dict[str, Any]]:
 def _csp_next(section: Section) -> tuple[str, dict[str, Any]]:
     section.only("arch_ovewrite", None)
     values = options(section, CSP | {"expand_ratio": 0.5, "channel_attention": True})
-    values |= _layers(section, CSP_NORM) | activation_argument(section, {"type": "SiLU"})
+    values |= conv_and_norm(section, CSP_NORM) | activation_argument(section, {"type": "SiLU"})
     return "CSPNeXt", values | _squares(section.take("spp_kernel_sizes", POOLING_SQUARES))
 
 
@@ -271,12 +250,6 @@ def _ssd_vgg(section: Section) -> tuple[str, dict[str, Any]]:
 
 def _squares(sizes: Any) -> dict[str, Any]:
     return {} if frozen(sizes) == POOLING_SQUARES else {"spp_kernel_sizes": sizes}
-
-
-def _layers(section: Section, norm_default: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments `norm` and `conv`."""
-    values = {"norm": norm_factory(section, norm_default), "conv": convolution(section)}
-    return {key: value for key, value in values.items() if value is not None}
 
 
 TRANSLATORS: dict[str, Callable[[Section], tuple[str, dict[str, Any]]]] = {

@@ -222,22 +222,6 @@ def layer_factories(section: Section, norm_default: Any = None) -> dict[str, Spe
     return {key: value for key, value in found.items() if value is not None}
 
 
-def relu_flag(section: Section, default: Any) -> bool:
-    """Whether `act_cfg` asks for a ReLU.
-
-    Raises:
-        UnsupportedConfig: another activation.
-    """
-    node = section.take("act_cfg", default)
-    if node is None:
-        return False
-    if isinstance(node, Mapping) and name_of(node) == "ReLU":
-        return True
-    raise section.unsupported(
-        f"activation {node!r} is not supported", "write act_cfg=dict(type='ReLU') or None", "act_cfg"
-    )
-
-
 def initial_weights(section: Section, module: str) -> tuple[Pretrained, ...]:
     """The weights that `init_cfg` loads into a module (its dotted name in the detector).
 

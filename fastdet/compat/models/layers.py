@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastdet.compat.dialect import Section, as_list, at, name_of, place_of, spec
-from fastdet.compat.models.common import options
+from fastdet.compat.models.common import norm_factory, options
 from fastdet.registry import Spec
 from fastdet.utils.errors import ConfigError, UnsupportedConfig
 
@@ -131,6 +131,12 @@ def convolution(section: Section) -> Spec | None:
             raise section.unsupported(f"convolution {name!r} is not supported", f"supported: {supported}", "conv_cfg")
     section.take("conv_cfg")
     return None
+
+
+def conv_and_norm(section: Section, norm_default: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The arguments `conv` and `norm`, as far as the section asks for them."""
+    found = {"norm": norm_factory(section, norm_default), "conv": convolution(section)}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def switchable(section: Section) -> Spec | None:

@@ -8,31 +8,14 @@ from typing import Any
 
 from fastdet.compat.dialect import Section, at, spec
 from fastdet.compat.models.common import norm_factory, options
-from fastdet.compat.models.layers import activation_argument, convolution
+from fastdet.compat.models.layers import activation_argument, conv_and_norm
+from fastdet.compat.models.residual import BATCH_NORM, REGNET, RESNET, regnet_arch
 from fastdet.utils.errors import ConfigError
 
 SCOPE = "mmpretrain."
-BATCH_NORM = {"type": "BN"}
 NEGATIVE = {"type": "LeakyReLU", "inplace": True}
-# Arguments of ResNet's family that are taken as they are.
-RESIDUAL: dict[str, Any] = {
-    "in_channels": 3,
-    "dilations": (1, 1, 1, 1),
-    "out_indices": None,
-    "style": "pytorch",
-    "avg_down": False,
-    "frozen_stages": -1,
-    "norm_eval": None,
-    "with_cp": False,
-    "zero_init_residual": True,
-}
-RESNET: dict[str, Any] = RESIDUAL | {
-    "depth": None,
-    "stem_channels": None,
-    "base_channels": 64,
-    "num_stages": 4,
-    "strides": (1, 2, 2, 2),
-}
+# Without defaults: what differs from MMDetection's networks is always written.
+OWN_DEFAULTS: dict[str, Any] = {"out_indices": None, "norm_eval": None}
 SWIN_ARCHS: dict[str, dict[str, Any]] = {
     "tiny": {},
     "small": {"depths": (2, 2, 18, 2)},
@@ -70,11 +53,6 @@ def _given(section: Section, known: Mapping[str, Any]) -> dict[str, Any]:
     return {"out_indices": (3,)} | values
 
 
-def _layers(section: Section, norm_default: Mapping[str, Any]) -> dict[str, Any]:
-    found = {"norm": norm_factory(section, norm_default), "conv": convolution(section)}
-    return {key: value for key, value in found.items() if value is not None}
-
-
 def _resnet(section: Section) -> tuple[str, dict[str, Any]]:
     section.only("expansion", None)
     section.only("drop_path_rate", 0.0, 0)
@@ -82,27 +60,22 @@ def _resnet(section: Section) -> tuple[str, dict[str, Any]]:
         raise section.unsupported(
             "a deep stem has other names of weights here", "use MMDetection's own ResNetV1d or ResNet", "deep_stem"
         )
-    values = _given(section, RESNET)
+    values = _given(section, RESNET | OWN_DEFAULTS)
     if section.name == SCOPE + "ResNeXt":
         groups = {"groups": section.whole("groups", 32), "base_width": section.whole("width_per_group", 4)}
         values["block"] = spec("GroupedBottleneck", groups, section.node)
-    return "ResNet", values | _layers(section, BATCH_NORM)
+    return "ResNet", values | conv_and_norm(section, BATCH_NORM)
 
 
 def _regnet(section: Section) -> tuple[str, dict[str, Any]]:
-    arch = section.take("arch")
-    if isinstance(arch, Mapping):
-        arch = spec("RegNetArch", arch, arch)
-    section.skip("base_channels")  # RegNet's widths come from its numbers alone
-    section.only("deep_stem", False)
-    known = RESIDUAL | {"stem_channels": 32, "strides": (2, 2, 2, 2)}
-    return "RegNet", {"arch": arch} | _given(section, known) | _layers(section, BATCH_NORM)
+    values = {"arch": regnet_arch(section)} | _given(section, REGNET | OWN_DEFAULTS)
+    return "RegNet", values | conv_and_norm(section, BATCH_NORM)
 
 
 def _mobilenet_v3(section: Section) -> tuple[str, dict[str, Any]]:
     known = {"arch": "small", "out_indices": None, "frozen_stages": -1, "norm_eval": False, "with_cp": False}
     own = {"type": "BN", "eps": 1e-3, "momentum": 0.01}
-    return "MobileNetV3", options(section, known) | _layers(section, own)
+    return "MobileNetV3", options(section, known) | conv_and_norm(section, own)
 
 
 def _csp(kind: str, last: int) -> Callable[[Section], tuple[str, dict[str, Any]]]:
@@ -116,7 +89,7 @@ def _csp(kind: str, last: int) -> Callable[[Section], tuple[str, dict[str, Any]]
         if kind != "darknet":
             values |= options(section, {"deep_stem": False})
         values["out_indices"] = section.take("out_indices", (last,))
-        return "CSPResNet", values | _layers(section, BATCH_NORM) | activation_argument(section, NEGATIVE)
+        return "CSPResNet", values | conv_and_norm(section, BATCH_NORM) | activation_argument(section, NEGATIVE)
 
     return translate
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastdet.compat.dialect import Section, frozen, name_of, spec
 from fastdet.compat.models.backbones import translate_backbone
 from fastdet.compat.models.common import initial_weights, norm_factory, options
-from fastdet.compat.models.layers import CARAFE, activation, convolution, initialiser
+from fastdet.compat.models.layers import CARAFE, activation, conv_and_norm, convolution, initialiser
 from fastdet.config.schema import Pretrained
 from fastdet.registry import Spec
 
@@ -151,7 +151,7 @@ def _pyramid(section: Section) -> dict[str, Any]:
     values = options(section, FPN)
     if values.get("add_extra_convs") is True:
         values["add_extra_convs"] = "on_input"
-    return values | _layers(section) | _act(section, None, False)
+    return values | conv_and_norm(section) | _act(section, None, False)
 
 
 def _nas_fpn(section: Section) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _nas_fpn(section: Section) -> dict[str, Any]:
 
 def _bfp(section: Section) -> dict[str, Any]:
     known = {"in_channels": None, "num_levels": None, "refine_level": 2, "refine_type": None}
-    return options(section, known) | _layers(section)
+    return options(section, known) | conv_and_norm(section)
 
 
 def _hrfpn(section: Section) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _hrfpn(section: Section) -> dict[str, Any]:
 
 
 def _ssd_neck(section: Section) -> dict[str, Any]:
-    values = options(section, SSD_NECK) | _layers(section) | _act(section, {"type": "ReLU"}, True)
+    values = options(section, SSD_NECK) | conv_and_norm(section) | _act(section, {"type": "ReLU"}, True)
     return values | _init(section)
 
 
@@ -181,7 +181,7 @@ def _channel_mapper(section: Section) -> dict[str, Any]:
     bias = section.take("bias", "auto")
     if bias != "auto":
         values["bias"] = bias
-    return values | _layers(section) | _act(section, {"type": "ReLU"}, True)
+    return values | conv_and_norm(section) | _act(section, {"type": "ReLU"}, True)
 
 
 def _yolox_pafpn(section: Section) -> dict[str, Any]:
@@ -197,19 +197,13 @@ def _csp_layers(section: Section) -> dict[str, Any]:
     upsample.only("scale_factor", 2)
     mode = upsample.text("mode", "nearest")
     upsample.finish()
-    values = _layers(section, CSP_NORM) | _act(section, {"type": "SiLU"}, Spec.of("SiLU"))
+    values = conv_and_norm(section, CSP_NORM) | _act(section, {"type": "SiLU"}, Spec.of("SiLU"))
     return values | ({} if mode == "nearest" else {"upsample_mode": mode})
 
 
 def _yolo_v3(section: Section) -> dict[str, Any]:
-    values = options(section, LEVELS | {"num_scales": None}) | _layers(section, {"type": "BN"})
+    values = options(section, LEVELS | {"num_scales": None}) | conv_and_norm(section, {"type": "BN"})
     return values | _act(section, LEAKY, Spec.of("LeakyReLU", negative_slope=0.1))
-
-
-def _layers(section: Section, norm_default: Any = None) -> dict[str, Any]:
-    """The arguments `norm` and `conv`, as far as the section asks for them."""
-    conv = convolution(section)
-    return _norm(section, norm_default) | ({} if conv is None else {"conv": conv})
 
 
 def _norm(section: Section, default: Any = None) -> dict[str, Any]:
