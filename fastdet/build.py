@@ -115,10 +115,8 @@ def check_fit(detector: nn.Module, metrics: Sequence[Spec]) -> None:
     try:
         try:
             detections = _predict_black(detector, CHECK_SIDE)
-        except (
-            RuntimeError,
-            ValueError,
-        ):  # some pyramids, such as SSD's, have levels of which a small picture has none
+        except (RuntimeError, ValueError):
+            # Some pyramids, such as SSD's, have levels of which a small picture has none.
             detections = _predict_black(detector, LARGE_CHECK_SIDE)
     except (RuntimeError, ValueError) as problem:
         names = {id(module): name for name, module in detector.named_modules() if name}
