@@ -15,7 +15,7 @@ from fastdet.config.configdict import adopt
 from fastdet.models import set_sampling_order, set_tie_order
 from fastdet.models.results import to_instances
 from fastdet.models.stages import GridStage
-from fastdet.registry import DETECTORS, MODEL_PARTS, build
+from fastdet.registry import DETECTORS, MODEL_PARTS, Spec, build
 from fastdet.structures import Batch, Instances
 from tests.golden import recipe
 from tests.golden.match import largest_area_difference, largest_error, matched_share
@@ -76,14 +76,18 @@ class Golden:
         return max(2, 2 * int(self.noise.get("mask_area", 0)))
 
 
+def spec_of(model: Mapping[str, Any]) -> Spec:
+    """The Spec of a `model` dict."""
+    current = adopt(model)
+    upgrade_model(current)
+    return translate_model(current)[0]
+
+
 def build_filled(model: Mapping[str, Any]) -> nn.Module:
     """The detector of a `model` dict with the recipe's weights, which samples by index, sorts as the CPU does and
     leaves nothing to chance.
     """
-    current = adopt(model)
-    upgrade_model(current)
-    spec, _ = translate_model(current)
-    detector = build(spec, (DETECTORS, *MODEL_PARTS))
+    detector = build(spec_of(model), (DETECTORS, *MODEL_PARTS))
     recipe.fill(detector)
     # MMDetection's own filling left scales of standardised weights as a file without them does: those of the weights.
     plain = {k: v for k, v in detector.state_dict().items() if not k.endswith(("weight_gamma", "weight_beta"))}
