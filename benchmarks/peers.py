@@ -1,7 +1,11 @@
-"""Peers that no package offers as one function, written with torch alone."""
+"""Peers: formulations in torch alone that no package offers, and the ops and heads of MMCV and MMDetection, whose rows
+are skipped where those are not installed.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -31,3 +35,36 @@ def attention_by_grid_sample(
     factors = weights.transpose(1, 2).reshape(batch * heads, 1, queries, -1)
     output = (torch.stack(sampled, dim=-2).flatten(-2) * factors).sum(-1)
     return output.view(batch, heads * channels, queries).transpose(1, 2).contiguous()
+
+
+def mmcv_ops() -> Any:
+    """MMCV's compiled ops."""
+    return pytest.importorskip("mmcv.ops")
+
+
+def mmdet_part(registry: str, **config: Any) -> Any:
+    """A part of MMDetection, in evaluation mode if it is a module."""
+    pytest.importorskip("mmdet.models")
+    part = getattr(pytest.importorskip("mmdet.registry"), registry).build(config)
+    return part.eval() if isinstance(part, torch.nn.Module) else part
+
+
+def as_maps(values: Tensor, sizes: Sequence[tuple[int, int]], anchors: int) -> list[Tensor]:
+    """What a head gives a level, [B, A * C, H, W], from all anchors' values [B, P, C]."""
+    levels = values.split([anchors * height * width for height, width in sizes], dim=1)
+    return [
+        level.unflatten(1, (*size, anchors)).flatten(3).permute(0, 3, 1, 2).contiguous()
+        for level, size in zip(levels, sizes, strict=True)
+    ]
+
+
+def mmdet_prediction(
+    kind: str, head: dict[str, Any], test_cfg: dict[str, Any], image: tuple[int, int], maps: Sequence[list[Tensor]]
+) -> Callable[[], Any]:
+    """`predict_by_feat` of one of MMDetection's anchor heads on the maps of two images."""
+    from mmengine.config import ConfigDict  # type: ignore[import-not-found]
+
+    head = {"type": kind, "in_channels": 8, "feat_channels": 8, **head}
+    built = mmdet_part("MODELS", **head, test_cfg=ConfigDict(test_cfg)).to(maps[0][0].device)
+    metas = [{"img_shape": image, "scale_factor": (1.0, 1.0)}] * 2
+    return lambda: built.predict_by_feat(*maps, batch_img_metas=metas, rescale=False)

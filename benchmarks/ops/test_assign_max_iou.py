@@ -1,9 +1,13 @@
-"""Assignment of 200k anchors to 50 objects in 2 images against the matrix of all pairs."""
+"""Assignment of 200k anchors to 50 objects in 2 images against the matrix of all pairs and MMDetection."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.peers import mmdet_part
 from benchmarks.timing import Timing
 from benchmarks.work import assignment_work
 from benchmarks.workloads import IMAGE, spread_boxes
@@ -42,7 +46,18 @@ def by_matrix(boxes: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(forced >= 0, forced, assigned), best
 
 
-@pytest.mark.parametrize("row", ["torch, matrix of pairs", "fastdet"])
+def by_mmdet(boxes: Tensor, objects: Tensor) -> Callable[[], list[Any]]:
+    """MMDetection's MaxIoUAssigner, image by image as its heads call it."""
+    assigner = mmdet_part(
+        "TASK_UTILS", type="MaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1
+    )
+    structures = pytest.importorskip("mmengine.structures")
+    priors = structures.InstanceData(priors=boxes)
+    images = [structures.InstanceData(bboxes=b, labels=torch.zeros(len(b), dtype=torch.int64)) for b in objects]
+    return lambda: [assigner.assign(priors, image) for image in images]
+
+
+@pytest.mark.parametrize("row", ["torch, matrix of pairs", "mmdet", "fastdet"])
 def test_assignment(timing: Timing, device: str, row: str) -> None:
     boxes = anchors().to(device)
     objects = torch.stack([spread_boxes(50, 5), spread_boxes(50, 6)]).to(device)
@@ -52,6 +67,8 @@ def test_assignment(timing: Timing, device: str, row: str) -> None:
         return ops.assign_max_iou(boxes, objects, valid, positive=0.5, negative=0.4)
 
     assert torch.equal(ours()[0], by_matrix(boxes, objects)[0])
-    function = ours if row == "fastdet" else lambda: by_matrix(boxes, objects)
+    function: Callable[[], Any] = ours if row == "fastdet" else lambda: by_matrix(boxes, objects)
+    if row == "mmdet":
+        function = by_mmdet(boxes, objects)
     group = f"assign_max_iou, {len(boxes)} anchors, 50 objects, 2 images, fp32"
     timing(group, row, function, rounds=3, work=assignment_work(boxes, 2))

@@ -1,4 +1,4 @@
-"""Post-processing of a RetinaNet's output for two images, against torchvision's own code."""
+"""Post-processing of a RetinaNet's output for two images, against torchvision's and MMDetection's own code."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import retinanet_resnet50_fpn
 
+from benchmarks.peers import as_maps, mmdet_prediction
 from benchmarks.timing import Timing, Work
 from benchmarks.work import moved_work
 from benchmarks.workloads import IMAGE
@@ -40,6 +41,20 @@ def torchvisions(logits: Tensor, deltas: Tensor, base: Tensor) -> Any:
     return lambda: network.postprocess_detections(heads, [list(anchors.split(per_level))] * 2, [IMAGE] * 2)
 
 
+def mmdets(logits: Tensor, deltas: Tensor) -> Any:
+    """`RetinaHead.predict_by_feat`, which also lays out the anchors."""
+    anchors = {"type": "AnchorGenerator", "octave_base_scale": 4, "scales_per_octave": 3, "ratios": [0.5, 1.0, 2.0],
+               "strides": [s for s, _ in STRIDES]}  # fmt: skip
+    loss = {"type": "FocalLoss", "use_sigmoid": True}
+    head = {"num_classes": CLASSES, "anchor_generator": anchors, "loss_cls": loss,
+            "bbox_coder": {"type": "DeltaXYWHBBoxCoder"}}  # fmt: skip
+    nms = {"type": "nms", "iou_threshold": 0.5}
+    test_cfg = {"nms_pre": 1000, "min_bbox_size": 0, "score_thr": 0.05, "nms": nms, "max_per_img": 300}
+    return mmdet_prediction(
+        "RetinaHead", head, test_cfg, IMAGE, [as_maps(logits, SIZES, ANCHORS), as_maps(deltas, SIZES, ANCHORS)]
+    )
+
+
 def fused(logits: Tensor, deltas: Tensor, base: Tensor, device: str) -> Any:
     sizes, levels = torch.tensor([IMAGE] * 2, device=device), ops.Levels(SIZES, [ANCHORS] * len(SIZES), STRIDES)
 
@@ -65,7 +80,7 @@ def least_work(logits: Tensor, deltas: Tensor) -> Work:
     return moved_work([logits, *2 * len(SIZES) * [deltas[0, :1000]]], 2 * 300 * 28)
 
 
-@pytest.mark.parametrize("row", ["torchvision", "fastdet"])
+@pytest.mark.parametrize("row", ["torchvision", "mmdet", "fastdet"])
 def test_retinanet(timing: Timing, device: str, row: str) -> None:
     (logits, deltas), base = head_output(device), base_anchors().to(device)
     ours, peer = fused(logits, deltas, base, device), torchvisions(logits, deltas, base)
@@ -74,7 +89,9 @@ def test_retinanet(timing: Timing, device: str, row: str) -> None:
         assert found.count.tolist() == [len(e["scores"]) for e in expected]
         torch.testing.assert_close(found.scores[0], expected[0]["scores"])
         group = f"dense_postprocess, 2 images of {logits.shape[1]} anchors, {CLASSES} classes, fp32"
-        timing(group, row, ours if row == "fastdet" else peer, rounds=4, work=least_work(logits, deltas))
+        rows = {"torchvision": peer, "fastdet": ours}
+        run = mmdets(logits, deltas) if row == "mmdet" else rows[row]
+        timing(group, row, run, rounds=4, work=least_work(logits, deltas))
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])

@@ -1,4 +1,4 @@
-"""roi_align over a pyramid against torchvision's MultiScaleRoIAlign."""
+"""roi_align over a pyramid against torchvision's MultiScaleRoIAlign and MMDetection's extractor."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
+from benchmarks.peers import mmdet_part
 from benchmarks.timing import Timing
 from benchmarks.work import pooling_gradient_work, pooling_work
 from benchmarks.workloads import IMAGE, STRIDES, pyramid, rois
@@ -14,7 +15,8 @@ from fastdet import ops
 
 NUM_ROIS = {"cpu": 128, "cuda": 512}
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
-ROWS = ("torchvision, NCHW", "fastdet, NCHW", "fastdet, channels last")
+PEERS = ("torchvision, NCHW", "mmdet, NCHW")
+ROWS = (*PEERS, "fastdet, NCHW", "fastdet, channels last")
 
 
 def pooling(row: str, features: list[Tensor], boxes: Tensor, sampling_ratio: int) -> Callable[[], Tensor]:
@@ -22,6 +24,12 @@ def pooling(row: str, features: list[Tensor], boxes: Tensor, sampling_ratio: int
         names = [str(level) for level in range(len(features))]
         pool = MultiScaleRoIAlign(names, 7, sampling_ratio)
         return lambda: pool(dict(zip(names, features, strict=True)), [boxes[:, 1:]], [IMAGE])
+    if row.startswith("mmdet"):
+        layer = {"type": "RoIAlign", "output_size": 7, "sampling_ratio": sampling_ratio, "aligned": False}
+        extractor = mmdet_part(
+            "MODELS", type="SingleRoIExtractor", roi_layer=layer, out_channels=256, featmap_strides=list(STRIDES)
+        )
+        return lambda: extractor(features, boxes)
     scales = [1 / stride for stride in STRIDES]
     return lambda: ops.roi_align(features, boxes, 7, scales, sampling_ratio, aligned=False)
 
@@ -58,11 +66,13 @@ def test_backward(timing: Timing, device: str, row: str) -> None:
 
 def low_precision(row: str, dtype: torch.dtype, device: str) -> tuple[list[Tensor], Callable[[], Tensor]]:
     """RoIs are float32 for us; torchvision wants them in the features' type and knows no bfloat16."""
-    if row.startswith("torchvision") and dtype == torch.bfloat16:
-        pytest.skip("torchvision has no bfloat16 kernel")
+    if row in PEERS and dtype == torch.bfloat16:
+        pytest.skip("neither torchvision nor MMCV has a bfloat16 kernel")
+    if row.startswith("mmdet") and device == "cpu":
+        pytest.skip("MMCV's CPU kernel takes float32 alone")
     features = [feature.to(dtype).requires_grad_() for feature in features_of(row, device)]
     boxes = rois(NUM_ROIS[device], device)
-    return features, pooling(row, features, boxes.to(dtype) if row.startswith("torchvision") else boxes, 2)
+    return features, pooling(row, features, boxes.to(dtype) if row in PEERS else boxes, 2)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -1,4 +1,4 @@
-"""Proposals of two images from a region proposal network's output, against torchvision's own code."""
+"""Proposals of two images from a region proposal network's output, against torchvision's and MMDetection's own code."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
 
+from benchmarks.peers import as_maps, mmdet_prediction
 from benchmarks.timing import Timing
 from benchmarks.work import moved_work
 from benchmarks.workloads import IMAGE
@@ -49,7 +50,18 @@ def torchvisions(logits: Tensor, deltas: Tensor, base: Tensor) -> Any:
     return run
 
 
-@pytest.mark.parametrize("row", ["torchvision", "fastdet"])
+def mmdets(logits: Tensor, deltas: Tensor) -> Any:
+    """`RPNHead.predict_by_feat`, which also lays out the anchors."""
+    anchors = {"type": "AnchorGenerator", "scales": [8], "ratios": [0.5, 1.0, 2.0], "strides": [s for s, _ in STRIDES]}
+    loss = {"type": "CrossEntropyLoss", "use_sigmoid": True}
+    head = {"anchor_generator": anchors, "bbox_coder": {"type": "DeltaXYWHBBoxCoder"}, "loss_cls": loss}
+    nms = {"type": "nms", "iou_threshold": IOU}
+    test_cfg = {"nms_pre": KEPT, "max_per_img": KEPT, "nms": nms, "min_bbox_size": 0}
+    maps = [as_maps(logits[..., None], SIZES, ANCHORS), as_maps(deltas, SIZES, ANCHORS)]
+    return mmdet_prediction("RPNHead", head, test_cfg, IMAGE, maps)
+
+
+@pytest.mark.parametrize("row", ["torchvision", "mmdet", "fastdet"])
 def test_rpn_proposals(timing: Timing, device: str, row: str) -> None:
     (logits, deltas), base = head_output(device), base_anchors().to(device)
     sizes = torch.tensor([IMAGE] * 2, device=device)
@@ -67,4 +79,5 @@ def test_rpn_proposals(timing: Timing, device: str, row: str) -> None:
         # All logits are read, but the deltas of the candidates alone.
         work = moved_work([logits, *2 * len(SIZES) * [deltas[0, :KEPT]]], 2 * KEPT * 20)
         group = f"rpn_proposals, 2 images of {logits.shape[1]} anchors, fp32"
-        timing(group, row, ours if row == "fastdet" else peer, work=work)
+        rows = {"torchvision": peer, "fastdet": ours}
+        timing(group, row, mmdets(logits, deltas) if row == "mmdet" else rows[row], work=work)

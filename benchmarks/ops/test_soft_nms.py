@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks.peers import mmcv_ops
 from benchmarks.timing import Timing
 from benchmarks.work import nms_work
 from benchmarks.workloads import clustered_boxes
@@ -18,7 +19,7 @@ def test_soft_nms_of_clustered_boxes(timing: Timing, device: str, count: int, me
     work = nms_work(boxes, scores)
     group = f"soft_nms, {method}, {count} clustered boxes, fp32"
     if row == "mmcv":
-        peer = pytest.importorskip("mmcv.ops")
+        peer = mmcv_ops()
         timing(group, row, lambda: peer.soft_nms(boxes, scores, 0.5, 0.5, 0.05, method), work=work)
     else:
         own = lambda: ops.soft_nms(boxes, scores, 0.5, sigma=0.5, min_score=0.05, method=method)  # noqa: E731
