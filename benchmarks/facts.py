@@ -3,6 +3,8 @@
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,6 @@ def _hardware(device: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    import torchvision
-
-    return {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    """Of torch and of the peers that are installed."""
+    names = ("torch", "torchvision", "mmcv", "mmdet")
+    return {name: version(name) for name in names if find_spec(name) is not None}

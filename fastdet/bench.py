@@ -19,7 +19,8 @@ HEAD = """# Benchmarks
 
 Printed by `python -m fastdet.bench > docs/benchmarks.md` from `benchmarks/results`. Each figure is the fastest of its
 rounds; the ratio is to the first row of the workload, on the same inputs in the same process. With one thread the clock
-is the thread's processor time. Only ratios within one table mean something.
+is the thread's processor time. Only ratios within one table mean something. Rows of mmcv and mmdet need an environment
+with those beside fastdet; they are skipped in another.
 
 The roofline is the time that the machine, as calibrated beside each run, needs at least: for the bytes that must come
 from memory, for those that must come from caches, or for the arithmetic, whichever takes longest. The share is that
