@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 
 
 def facts(command: str, device: str, threads: int) -> dict[str, Any]:
@@ -43,5 +44,5 @@ def _hardware(device: str) -> str:
 
 def _versions() -> dict[str, str]:
     """Of torch and of the peers that are installed."""
-    names = ("torch", "torchvision", "mmcv", "mmdet")
-    return {name: version(name) for name in names if find_spec(name) is not None}
+    peers = {name: version(name) for name in ("mmcv", "mmdet") if find_spec(name) is not None}
+    return {"torch": torch.__version__, "torchvision": torchvision.__version__, **peers}
