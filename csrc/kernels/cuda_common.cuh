@@ -42,6 +42,22 @@ __device__ __forceinline__ __nv_bfloat16 device_narrow<__nv_bfloat16>(float valu
   return __float2bfloat16_rn(value);
 }
 
+// Calls function(T{}), which launches a kernel for the type T of elements.
+template <typename Function>
+int for_device_dtype(DType dtype, const Function& function) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return function(float{});
+    case DType::kFloat16:
+      return function(__half{});
+    case DType::kBFloat16:
+      return function(__nv_bfloat16{});
+    case DType::kFloat64:
+      return function(double{});
+  }
+  return cudaErrorInvalidValue;
+}
+
 constexpr int kBlockThreads = 256;
 
 // Blocks of a grid-stride loop over `size` items.

@@ -355,20 +355,6 @@ class Backward {
   std::vector<std::vector<A>> weight_sums_;  // [segment, shard][tap, channel, out]
 };
 
-template <typename Function>
-void for_dtype(DType dtype, const Function& function) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return function(float{});
-    case DType::kFloat16:
-      return function(Half{});
-    case DType::kBFloat16:
-      return function(BFloat16{});
-    case DType::kFloat64:
-      return function(double{});
-  }
-}
-
 }  // namespace
 
 void deform_conv2d_forward_cpu(const DeformConv2dArgs& args, void* output, bool channels_last, ParallelRunner run) {

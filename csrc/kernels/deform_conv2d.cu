@@ -236,34 +236,18 @@ int launch_scatter(const DeformConv2dArgs& args, DeformRows rows, const void* co
 int deform_conv2d_columns_cuda(const DeformConv2dArgs& args, DeformRows rows, void* columns, void* stream) {
   if (rows.count == 0) return cudaSuccess;
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_columns<float>(args, rows, columns, s);
-    case DType::kFloat16:
-      return launch_columns<__half>(args, rows, columns, s);
-    case DType::kBFloat16:
-      return launch_columns<__nv_bfloat16>(args, rows, columns, s);
-    case DType::kFloat64:
-      return launch_columns<double>(args, rows, columns, s);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) {
+    return launch_columns<decltype(zero)>(args, rows, columns, s);
+  });
 }
 
 int deform_conv2d_scatter_cuda(const DeformConv2dArgs& args, DeformRows rows, const void* column_gradients,
                                const DeformConv2dGradients& gradients, const DeformFixedPoint& fixed, void* stream) {
   if (rows.count == 0) return cudaSuccess;
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_scatter<float>(args, rows, column_gradients, gradients, fixed, s);
-    case DType::kFloat16:
-      return launch_scatter<__half>(args, rows, column_gradients, gradients, fixed, s);
-    case DType::kBFloat16:
-      return launch_scatter<__nv_bfloat16>(args, rows, column_gradients, gradients, fixed, s);
-    case DType::kFloat64:
-      return launch_scatter<double>(args, rows, column_gradients, gradients, fixed, s);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) {
+    return launch_scatter<decltype(zero)>(args, rows, column_gradients, gradients, fixed, s);
+  });
 }
 
 }  // namespace fastdet

@@ -29,6 +29,21 @@ struct Accumulator<double> {
 template <typename T>
 using accumulator_t = typename Accumulator<T>::type;
 
+// Calls function(T{}) for the type T of elements.
+template <typename Function>
+void for_dtype(DType dtype, const Function& function) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return function(float{});
+    case DType::kFloat16:
+      return function(Half{});
+    case DType::kBFloat16:
+      return function(BFloat16{});
+    case DType::kFloat64:
+      return function(double{});
+  }
+}
+
 inline namespace FASTDET_ISA {
 
 inline float float_from_bits(uint32_t bits) {

@@ -107,20 +107,6 @@ void backward_head(const MsDeformAttnArgs& args, const MsDeformAttnGradients& gr
   }
 }
 
-template <typename Function>
-void for_dtype(DType dtype, const Function& function) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return function(float{});
-    case DType::kFloat16:
-      return function(Half{});
-    case DType::kBFloat16:
-      return function(BFloat16{});
-    case DType::kFloat64:
-      return function(double{});
-  }
-}
-
 }  // namespace
 
 void ms_deform_attn_forward_cpu(const MsDeformAttnArgs& args, void* output, ParallelRunner run) {

@@ -254,33 +254,13 @@ bool nothing_to_do(const MsDeformAttnArgs& args) { return args.batch == 0 || arg
 int ms_deform_attn_forward_cuda(const MsDeformAttnArgs& args, void* output, void* stream) {
   if (nothing_to_do(args)) return cudaSuccess;
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_forward<float>(args, output, s);
-    case DType::kFloat16:
-      return launch_forward<__half>(args, output, s);
-    case DType::kBFloat16:
-      return launch_forward<__nv_bfloat16>(args, output, s);
-    case DType::kFloat64:
-      return launch_forward<double>(args, output, s);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) { return launch_forward<decltype(zero)>(args, output, s); });
 }
 
 int ms_deform_attn_backward_cuda(const MsDeformAttnArgs& args, const MsDeformAttnGradients& gradients, void* stream) {
   if (nothing_to_do(args)) return cudaSuccess;
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_backward<float>(args, gradients, s);
-    case DType::kFloat16:
-      return launch_backward<__half>(args, gradients, s);
-    case DType::kBFloat16:
-      return launch_backward<__nv_bfloat16>(args, gradients, s);
-    case DType::kFloat64:
-      return launch_backward<double>(args, gradients, s);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) { return launch_backward<decltype(zero)>(args, gradients, s); });
 }
 
 }  // namespace fastdet

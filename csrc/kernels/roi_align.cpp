@@ -333,29 +333,11 @@ int64_t roi_align_first_bad_roi(const RoiAlignArgs& args) {
 }
 
 void roi_align_forward_cpu(const RoiAlignArgs& args, ParallelRunner run) {
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return forward<float>(args, run);
-    case DType::kFloat16:
-      return forward<Half>(args, run);
-    case DType::kBFloat16:
-      return forward<BFloat16>(args, run);
-    case DType::kFloat64:
-      return forward<double>(args, run);
-  }
+  for_dtype(args.dtype, [&](auto zero) { forward<decltype(zero)>(args, run); });
 }
 
 void roi_align_backward_cpu(const RoiAlignArgs& args, ParallelRunner run) {
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return Backward<float>(args).run(run);
-    case DType::kFloat16:
-      return Backward<Half>(args).run(run);
-    case DType::kBFloat16:
-      return Backward<BFloat16>(args).run(run);
-    case DType::kFloat64:
-      return Backward<double>(args).run(run);
-  }
+  for_dtype(args.dtype, [&](auto zero) { Backward<decltype(zero)>(args).run(run); });
 }
 
 }  // namespace fastdet

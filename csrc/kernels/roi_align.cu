@@ -293,32 +293,12 @@ int roi_align_forward_cuda(const RoiAlignArgs& args, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
   if (args.num_rois == 0 || args.channels == 0) return cudaSuccess;
   if (args.num_rois > kMostBlocks) return cudaErrorInvalidValue;
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_forward<float>(args, stream);
-    case DType::kFloat16:
-      return launch_forward<__half>(args, stream);
-    case DType::kBFloat16:
-      return launch_forward<__nv_bfloat16>(args, stream);
-    case DType::kFloat64:
-      return launch_forward<double>(args, stream);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) { return launch_forward<decltype(zero)>(args, stream); });
 }
 
 int roi_align_backward_cuda(const RoiAlignArgs& args, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_backward<float>(args, stream);
-    case DType::kFloat16:
-      return launch_backward<__half>(args, stream);
-    case DType::kBFloat16:
-      return launch_backward<__nv_bfloat16>(args, stream);
-    case DType::kFloat64:
-      return launch_backward<double>(args, stream);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) { return launch_backward<decltype(zero)>(args, stream); });
 }
 
 }  // namespace fastdet

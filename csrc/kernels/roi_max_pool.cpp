@@ -310,29 +310,11 @@ void backward(const RoiMaxPoolArgs& args, ParallelRunner run) {
 }  // namespace
 
 void roi_max_pool_forward_cpu(const RoiMaxPoolArgs& args, ParallelRunner run) {
-  switch (args.roi.dtype) {
-    case DType::kFloat32:
-      return forward<float>(args, run);
-    case DType::kFloat16:
-      return forward<Half>(args, run);
-    case DType::kBFloat16:
-      return forward<BFloat16>(args, run);
-    case DType::kFloat64:
-      return forward<double>(args, run);
-  }
+  for_dtype(args.roi.dtype, [&](auto zero) { forward<decltype(zero)>(args, run); });
 }
 
 void roi_max_pool_backward_cpu(const RoiMaxPoolArgs& args, ParallelRunner run) {
-  switch (args.roi.dtype) {
-    case DType::kFloat32:
-      return backward<float>(args, run);
-    case DType::kFloat16:
-      return backward<Half>(args, run);
-    case DType::kBFloat16:
-      return backward<BFloat16>(args, run);
-    case DType::kFloat64:
-      return backward<double>(args, run);
-  }
+  for_dtype(args.roi.dtype, [&](auto zero) { backward<decltype(zero)>(args, run); });
 }
 
 }  // namespace fastdet

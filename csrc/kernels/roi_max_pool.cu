@@ -115,17 +115,7 @@ cudaError_t launch(const RoiMaxPoolArgs& args, bool backward, cudaStream_t strea
 
 int launch_of_any(const RoiMaxPoolArgs& args, bool backward, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
-  switch (args.roi.dtype) {
-    case DType::kFloat32:
-      return launch<float>(args, backward, stream);
-    case DType::kFloat16:
-      return launch<__half>(args, backward, stream);
-    case DType::kBFloat16:
-      return launch<__nv_bfloat16>(args, backward, stream);
-    case DType::kFloat64:
-      return launch<double>(args, backward, stream);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.roi.dtype, [&](auto zero) { return launch<decltype(zero)>(args, backward, stream); });
 }
 
 }  // namespace

@@ -83,16 +83,7 @@ void forward(const SigmoidFocalLossArgs& args, void* loss, double* sums, Paralle
 }
 
 void forward_of_any(const SigmoidFocalLossArgs& args, void* loss, double* sums, ParallelRunner run) {
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return forward<float>(args, loss, sums, run);
-    case DType::kFloat16:
-      return forward<Half>(args, loss, sums, run);
-    case DType::kBFloat16:
-      return forward<BFloat16>(args, loss, sums, run);
-    case DType::kFloat64:
-      return forward<double>(args, loss, sums, run);
-  }
+  for_dtype(args.dtype, [&](auto zero) { forward<decltype(zero)>(args, loss, sums, run); });
 }
 
 template <typename T>
@@ -124,16 +115,7 @@ double sigmoid_focal_loss_sum_cpu(const SigmoidFocalLossArgs& args, ParallelRunn
 
 void sigmoid_focal_loss_backward_cpu(const SigmoidFocalLossArgs& args, const void* grad, bool one_grad, void* slope,
                                      ParallelRunner run) {
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return backward<float>(args, grad, one_grad, slope, run);
-    case DType::kFloat16:
-      return backward<Half>(args, grad, one_grad, slope, run);
-    case DType::kBFloat16:
-      return backward<BFloat16>(args, grad, one_grad, slope, run);
-    case DType::kFloat64:
-      return backward<double>(args, grad, one_grad, slope, run);
-  }
+  for_dtype(args.dtype, [&](auto zero) { backward<decltype(zero)>(args, grad, one_grad, slope, run); });
 }
 
 }  // namespace fastdet

@@ -119,17 +119,7 @@ cudaError_t launch_slopes(const SigmoidFocalLossArgs& args, const void* grad, bo
 int sigmoid_focal_loss_cuda(const SigmoidFocalLossArgs& args, void* loss, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
   if (args.rows * args.classes == 0) return cudaSuccess;
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_values<float>(args, loss, stream);
-    case DType::kFloat16:
-      return launch_values<__half>(args, loss, stream);
-    case DType::kBFloat16:
-      return launch_values<__nv_bfloat16>(args, loss, stream);
-    case DType::kFloat64:
-      return launch_values<double>(args, loss, stream);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) { return launch_values<decltype(zero)>(args, loss, stream); });
 }
 
 int sigmoid_focal_loss_sum_cuda(const SigmoidFocalLossArgs& args, double* partial_sums, void* sum,
@@ -138,34 +128,18 @@ int sigmoid_focal_loss_sum_cuda(const SigmoidFocalLossArgs& args, double* partia
   if (args.rows * args.classes == 0) {
     return cudaMemsetAsync(sum, 0, args.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float), stream);
   }
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_sum<float>(args, partial_sums, sum, stream);
-    case DType::kFloat16:
-      return launch_sum<__half>(args, partial_sums, sum, stream);
-    case DType::kBFloat16:
-      return launch_sum<__nv_bfloat16>(args, partial_sums, sum, stream);
-    case DType::kFloat64:
-      return launch_sum<double>(args, partial_sums, sum, stream);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) {
+    return launch_sum<decltype(zero)>(args, partial_sums, sum, stream);
+  });
 }
 
 int sigmoid_focal_loss_backward_cuda(const SigmoidFocalLossArgs& args, const void* grad, bool one_grad, void* slope,
                                      void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
   if (args.rows * args.classes == 0) return cudaSuccess;
-  switch (args.dtype) {
-    case DType::kFloat32:
-      return launch_slopes<float>(args, grad, one_grad, slope, stream);
-    case DType::kFloat16:
-      return launch_slopes<__half>(args, grad, one_grad, slope, stream);
-    case DType::kBFloat16:
-      return launch_slopes<__nv_bfloat16>(args, grad, one_grad, slope, stream);
-    case DType::kFloat64:
-      return launch_slopes<double>(args, grad, one_grad, slope, stream);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&](auto zero) {
+    return launch_slopes<decltype(zero)>(args, grad, one_grad, slope, stream);
+  });
 }
 
 }  // namespace fastdet
