@@ -14,7 +14,8 @@ from onnx import FunctionProto, helper
 from torch import Tensor, nn
 
 from fastdet.deploy import static_attention, static_ops, static_sampling, static_soft_nms
-from fastdet.deploy.translate import DOMAIN, OPSET, quiet, to_onnx
+from fastdet.deploy.graph import quiet
+from fastdet.deploy.translate import DOMAIN, OPSET, to_onnx
 from fastdet.utils.errors import UnsupportedConfig
 
 IR_VERSION = 10

@@ -5,7 +5,6 @@ GPU each batch size is captured as a CUDA graph.
 """
 
 import io
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -130,8 +129,3 @@ def _call(module: Callable[..., Any], inputs: Sequence[Tensor]) -> Launch:
         return tuple(module(*inputs))
 
     return launch
-
-
-def is_program(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's name is a program's."""
-    return os.fspath(path).endswith(".pt2")

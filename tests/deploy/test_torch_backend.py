@@ -1,6 +1,8 @@
 """The `torch` backend: a program file that finds what the detector finds, here on the CPU."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,23 @@ def test_weights_keep_the_layout_that_tensor_cores_like(program: Path) -> None:
     weights = [w for w in loaded.state_dict.values() if w.dim() == 4 and min(w.shape[1:]) > 1]
     assert len(weights) > 10
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+
+
+WITHOUT_ONNX = """
+import sys
+sys.modules.update(dict.fromkeys(("onnx", "onnxruntime", "onnxscript")))  # importing them is an error
+import numpy as np, torch
+from fastdet.build import load_exported
+from fastdet.deploy import torch_backend  # which writes programs
+detector = load_exported(sys.argv[1], "cpu")
+print(len(detector.predict([np.zeros((100, 90, 3), np.uint8)])))
+"""
+
+
+def test_program_needs_no_onnx(program: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_ONNX, str(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1\n"
 
 
 def test_program_scores_as_the_checkpoint(program: Path, exported: Exported, tmp_path: Path) -> None:
