@@ -13,7 +13,7 @@ import torchvision.ops  # noqa: F401  # registers its deformable convolution, wh
 from onnx import FunctionProto, helper
 from torch import Tensor, nn
 
-from fastdet.deploy import static_attention, static_ops, static_sampling, static_soft_nms
+from fastdet.deploy import static_attention, static_ops, static_pooling, static_sampling, static_soft_nms
 from fastdet.deploy.graph import quiet
 from fastdet.deploy.translate import DOMAIN, OPSET, to_onnx
 from fastdet.ops.box_iou import OVERLAPS
@@ -79,6 +79,8 @@ class FunctionLibrary:
             own.ms_deform_attn.default: self._ms_deform_attn,
             own.grid_anchors.default: _grid_anchors,
             own.box_iou.default: _box_iou,
+            torch.ops.aten.scaled_dot_product_attention.default: static_attention.attention,
+            torch.ops.aten.adaptive_max_pool2d.default: static_pooling.adaptive_max_pool2d,
         }
 
     def functions(self) -> list[FunctionProto]:
