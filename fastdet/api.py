@@ -16,7 +16,6 @@ from torch import nn
 from fastdet.build import (
     build_detector,
     choose_device,
-    is_exported,
     load_exported,
     load_weights,
     test_transforms,
@@ -28,6 +27,7 @@ from fastdet.data.collate import collate
 from fastdet.data.images import read_image
 from fastdet.data.pipeline import Image, Transform, prepare
 from fastdet.data.sources import Frame, frames
+from fastdet.deploy.metadata import is_exported
 from fastdet.models.results import to_instances
 from fastdet.structures import Result
 from fastdet.utils.errors import ConfigError

@@ -34,8 +34,6 @@ from fastdet.utils.errors import ConfigError, EnvironmentProblem, FastdetError
 if TYPE_CHECKING:
     from fastdet.deploy import BucketedDetector, DeployedDetector
 
-EXPORTED = (".onnx", ".pt2", ".engine")
-"""How names of exported detectors end."""
 CHECK_SIDE = 64
 """Pixels of a picture with which a new detector is tried: two cells of the coarsest stride of a usual backbone."""
 LARGE_CHECK_SIDE = 512
@@ -273,13 +271,6 @@ def predictor(detector: nn.Module, device: torch.device) -> Callable[[Batch], li
         return to_instances(detections, batch.metas, getattr(detector, "mask_threshold", 0.5))
 
     return predict
-
-
-def is_exported(name: str | None) -> bool:
-    """Whether a file or folder is an exported detector, not a checkpoint."""
-    if name is None or not os.path.isdir(name):
-        return name is not None and name.endswith(EXPORTED)
-    return any(file.endswith(EXPORTED) for file in os.listdir(name))
 
 
 def load_exported(path: str, device: str | None = None) -> "DeployedDetector | BucketedDetector":

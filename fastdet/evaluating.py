@@ -22,6 +22,7 @@ from fastdet.config.schema import Experiment
 from fastdet.data.check import check_dataset
 from fastdet.data.datasets.base import Dataset
 from fastdet.data.images import read_image
+from fastdet.deploy.metadata import is_exported
 from fastdet.engine import distributed
 from fastdet.evaluation.metric import Metric
 from fastdet.evaluation.result_files import save_results
@@ -56,7 +57,7 @@ def _config(options: argparse.Namespace) -> ConfigDict:
     """The config that is named, or else the one that the checkpoint holds."""
     if options.config is not None:
         return load_config(options.config, options.cfg_options)
-    if build.is_exported(options.checkpoint):
+    if is_exported(options.checkpoint):
         raise ConfigError(f"{options.checkpoint} holds no config, which names the test set: fastdet test CFG FILE")
     content = load_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
     return stored_config(content, options.cfg_options)
@@ -104,7 +105,7 @@ def _runnable(
     experiment: Experiment, specs: Sequence[Spec], options: argparse.Namespace, device: torch.device
 ) -> tuple[Any, Callable[[Batch], list[Instances]], tuple[str, ...]]:
     """The detector of a checkpoint or of an exported file, its predictions in file pixels, and its class names."""
-    if build.is_exported(options.checkpoint):
+    if is_exported(options.checkpoint):
         deployed = build.load_exported(options.checkpoint, options.device)
         return deployed, deployed.predict_instances, deployed.classes
     detector = build.build_detector(experiment)

@@ -67,11 +67,11 @@ def command(options: argparse.Namespace) -> int:
     """Exports what the options describe; returns the exit code."""
     if options.verify < 0:
         raise FastdetError(f"--verify {options.verify}: give a number of pictures, or 0 for no proof")
-    if options.precision == "bf16" and options.verify:
+    if options.precision == "bf16" and options.verify and options.backend != "torch":
         print("warning: onnxruntime has no bfloat16 layers on the CPU: the file is unverified", file=sys.stderr)
         options.verify = 0
-    if options.backend == "torch" and options.precision != "fp32":
-        raise FastdetError(f"--precision {options.precision}: programs of the torch backend compute in fp32")
+    if options.backend == "torch" and options.precision == "int8":
+        raise FastdetError("--precision int8: programs of the torch backend compute in fp32, fp16 or bf16")
     suffix = SUFFIXES.get(options.backend, ".engine")
     if not options.output.endswith(suffix):
         raise FastdetError(f"--output must end in {suffix} for --backend {options.backend}, not {options.output!r}")

@@ -75,7 +75,8 @@ def _export(
     details: dict[str, Any] = {}
     model: onnx.ModelProto | None = None
     if options.backend == "torch":
-        write_bytes(target, torch_backend.serialise(torch_backend.export_torch(detector, graph), metadata))
+        program = torch_backend.export_torch(detector, graph, options.precision)
+        write_bytes(target, torch_backend.serialise(program, metadata))
     else:
         model = onnx_file.export_model(detector, graph, metadata)
         model = model if calibration is None else quantise(model, calibration)

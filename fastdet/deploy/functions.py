@@ -13,8 +13,11 @@ import torchvision.ops  # noqa: F401  # registers its deformable convolution, wh
 from onnx import FunctionProto, helper
 from torch import Tensor, nn
 
-from fastdet.deploy import static_attention, static_ops, static_sampling, static_soft_nms
-from fastdet.deploy.translate import DOMAIN, OPSET, quiet, to_onnx
+from fastdet.deploy import static_attention, static_ops, static_pooling, static_sampling, static_soft_nms
+from fastdet.deploy.graph import quiet
+from fastdet.deploy.translate import DOMAIN, OPSET, to_onnx
+from fastdet.ops.box_iou import OVERLAPS
+from fastdet.ops.reference_losses import box_iou
 from fastdet.utils.errors import UnsupportedConfig
 
 IR_VERSION = 10
@@ -75,6 +78,9 @@ class FunctionLibrary:
             torch.ops.torchvision.deform_conv2d.default: self._torchvision_deform_conv2d,
             own.ms_deform_attn.default: self._ms_deform_attn,
             own.grid_anchors.default: _grid_anchors,
+            own.box_iou.default: _box_iou,
+            torch.ops.aten.scaled_dot_product_attention.default: static_attention.attention,
+            torch.ops.aten.adaptive_max_pool2d.default: static_pooling.adaptive_max_pool2d,
         }
 
     def functions(self) -> list[FunctionProto]:
@@ -305,6 +311,11 @@ def _grid_anchors(base_anchors: Tensor, sizes: Sequence[int], strides: Sequence[
         shape=[cells * base_anchors.shape[1], 4],
         version=1,
     )
+
+
+def _box_iou(first: Tensor, second: Tensor, kind: int, eps: float) -> Tensor:
+    """No node: a few operators that every runtime has."""
+    return box_iou(first, second, kind=OVERLAPS[kind], eps=eps)
 
 
 def _filled(scores: Tensor, groups: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:

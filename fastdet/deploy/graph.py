@@ -3,14 +3,15 @@
 Letters: B images, K detections, S side of a mask, H and W pixels of the size bucket.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from fastdet.deploy.translate import quiet
 from fastdet.structures import Batch, Detections
 from fastdet.utils.errors import FastdetError, UnsupportedConfig
 
@@ -121,6 +122,14 @@ def example_inputs(options: GraphOptions, batch: int = 2) -> tuple[Tensor, ...]:
     """Inputs of the right shapes and types."""
     images = torch.zeros(batch, *options.input_shape, dtype=torch.uint8)
     return (images,) if options.whole_images else (images, torch.tensor([options.shape] * batch, dtype=torch.int32))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leaves out what torch says about itself while it traces."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated", category=FutureWarning)
+        yield
 
 
 def export_program(module: nn.Module, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:

@@ -4,6 +4,7 @@ The record is JSON: under the key `fastdet` of an ONNX file's metadata, and besi
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ from fastdet.utils.errors import CheckpointError
 
 KEY = "fastdet"
 FORMAT = 1
+EXPORTED = (".onnx", ".pt2", ".engine")
+"""How names of exported detectors end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +75,11 @@ class Metadata:
         content["classes"] = tuple(content["classes"])
         content["transforms"] = tuple(content["transforms"])
         return cls(**content)
+
+
+def is_exported(path: str | os.PathLike[str] | None) -> bool:
+    """Whether a file or folder is an exported detector, not a checkpoint."""
+    if path is None:
+        return False
+    name = os.fspath(path)
+    return any(file.endswith(EXPORTED) for file in (os.listdir(name) if os.path.isdir(name) else (name,)))

@@ -34,7 +34,8 @@ def _halve(part: nn.Module, dtype: torch.dtype) -> None:
     """Makes a part's layers half, which then take inputs of any precision, as they do under autocast."""
 
     def cast(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0].to(dtype), *args[1:])  # what follows are offsets and masks of deformable convolutions
+        given = args[0] if args[0].dtype == dtype else args[0].to(dtype)
+        return (given, *args[1:])  # what follows are offsets and masks of deformable convolutions
 
     for name, module in part.named_modules():
         if name.split(".")[0] in KEPT:

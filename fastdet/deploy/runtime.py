@@ -3,23 +3,15 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fastdet.deploy.buckets import BucketedDetector
 from fastdet.deploy.detector import DeployedDetector, Redo
+from fastdet.deploy.metadata import EXPORTED, is_exported
 from fastdet.deploy.sessions import OnnxSession
 from fastdet.deploy.torch_backend import read_program, torch_session
 from fastdet.utils.errors import CheckpointError
-
-SUFFIXES = (".onnx", ".pt2", ".engine")
-
-
-def is_exported(name: Any) -> bool:
-    """Whether a file's name is an exported detector's."""
-    return isinstance(name, str | os.PathLike) and os.fspath(name).endswith(SUFFIXES)
-
 
 PathLike = str | os.PathLike[str]
 
@@ -56,7 +48,7 @@ def load(
         files = sorted(str(file) for file in Path(path).iterdir() if file.suffix == suffix)
         if files:
             return BucketedDetector([load_file(file, threads, device=where, capture=capture) for file in files])
-    raise CheckpointError(f"{path} holds no exported detector: their names end in {', '.join(SUFFIXES)}")
+    raise CheckpointError(f"{path} holds no exported detector: their names end in {', '.join(EXPORTED)}")
 
 
 def load_file(
@@ -67,7 +59,7 @@ def load_file(
     if not Path(file).is_file():
         raise CheckpointError(f"{file} is no file: make it with `python -m fastdet.export CFG CKPT --output {file}`")
     if not is_exported(file):
-        raise CheckpointError(f"{file} is no exported detector: their names end in {', '.join(SUFFIXES)}")
+        raise CheckpointError(f"{file} is no exported detector: their names end in {', '.join(EXPORTED)}")
     where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = Path(file).name
     if file.endswith(".pt2"):

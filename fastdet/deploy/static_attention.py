@@ -1,4 +1,4 @@
-"""The body of multi-scale deformable attention in an exported graph: gathers of the four cells around each location.
+"""Attention in an exported graph: multi-scale deformable attention as gathers of four cells, plain one as products.
 
 Letters: B images, S cells of all levels, M heads, D channels of a head, Q queries, L levels, P points.
 """
@@ -47,3 +47,37 @@ def ms_deform_attn(value: Tensor, sizes: Sequence[int], locations: Tensor, weigh
             total = corner if total is None else total + corner
     assert total is not None
     return total.squeeze(3).flatten(2).to(value.dtype)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`F.scaled_dot_product_attention` of any number of leading dimensions; its translation by torch knows two alone.
+
+    Args:
+        query, key, value: [..., N, D], [..., S, D] and [..., S, E].
+        attn_mask: added to the similarities [..., N, S], or where it is False, nothing is seen.
+        dropout_p, is_causal, enable_gqa: as no detector that predicts has them.
+
+    Returns:
+        [..., N, E]; the shares are computed in float32.
+
+    Raises:
+        NotImplementedError: an argument as no detector has it.
+    """
+    if dropout_p or is_causal or enable_gqa:
+        raise NotImplementedError("attention with dropout, causal or with groups of queries")
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    similar = ((query * factor) @ key.transpose(-2, -1)).float()
+    if attn_mask is not None:
+        hidden = attn_mask.dtype == torch.bool
+        similar = similar.masked_fill(~attn_mask, -torch.inf) if hidden else similar + attn_mask
+    return similar.softmax(-1).to(value.dtype) @ value

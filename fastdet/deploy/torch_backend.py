@@ -5,7 +5,6 @@ GPU each batch size is captured as a CUDA graph.
 """
 
 import io
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from torch.export.passes import move_to_device_pass
 
 from fastdet.deploy.graph import ExportModule, GraphOptions, example_inputs, export_program
 from fastdet.deploy.metadata import KEY, Metadata
+from fastdet.deploy.precision import lowered
 from fastdet.deploy.slots import Launch, SlotSession
 from fastdet.models.readable import keeping_kernels
 from fastdet.utils.errors import CheckpointError
@@ -23,15 +23,18 @@ from fastdet.utils.errors import CheckpointError
 OUTPUTS = ("boxes", "scores", "labels", "num", "masks")
 
 
-def export_torch(detector: nn.Module, options: GraphOptions) -> torch.export.ExportedProgram:
+def export_torch(detector: nn.Module, options: GraphOptions, precision: str = "fp32") -> torch.export.ExportedProgram:
     """The program of a detector in evaluation mode on the CPU; outputs as of `ExportModule`.
+
+    Args:
+        precision: of the network: fp32, fp16 or bf16; boxes, scores and suppression are float32.
 
     Raises:
         UnsupportedConfig: a part of the detector cannot be exported.
         FastdetError: a shape that the detector does not take.
     """
     with keeping_kernels():
-        program = export_program(ExportModule(detector, options), example_inputs(options))
+        program = export_program(ExportModule(lowered(detector, precision), options), example_inputs(options))
     fold_batch_norm(program)
     return program
 
@@ -130,8 +133,3 @@ def _call(module: Callable[..., Any], inputs: Sequence[Tensor]) -> Launch:
         return tuple(module(*inputs))
 
     return launch
-
-
-def is_program(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's name is a program's."""
-    return os.fspath(path).endswith(".pt2")

@@ -1,8 +1,6 @@
 """Programs of torch as ONNX models."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -10,18 +8,11 @@ import torch
 from onnx import ModelProto
 from onnxscript import opset18
 
+from fastdet.deploy.graph import quiet
 from fastdet.utils.errors import UnsupportedConfig
 
 DOMAIN = "fastdet"
 OPSET = 18
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Leaves out what torch says about itself while it traces."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated", category=FutureWarning)
-        yield
 
 
 def _top_indices(scores: Any, number: Any) -> Any:

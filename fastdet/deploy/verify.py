@@ -43,7 +43,7 @@ LIMITS = {
 
 
 def limits_of(precision: str) -> Limits:
-    """What an ONNX file of that precision must keep to in onnxruntime."""
+    """What an ONNX file of that precision must keep to in onnxruntime, and a program in torch."""
     return LIMITS["onnx fp32" if precision == "fp32" else precision]
 
 

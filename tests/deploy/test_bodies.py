@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import ModelProto, helper
 from torch import Tensor, nn
 
@@ -81,6 +82,12 @@ def attended(batch: int) -> tuple[Tensor, ...]:
     )
 
 
+def windowed(x: Tensor) -> Tensor:
+    """Attention of one window [B, 1, M, N, C] with a bias for each head, as Swin's."""
+    return F.scaled_dot_product_attention(x, x, x, attn_mask=BIAS)
+
+
+BIAS = torch.randn(2, 26, 26, generator=torch.Generator().manual_seed(12))
 KERNEL = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(11))
 
 CASES: dict[str, tuple[Function, Callable[[int], tuple[Tensor, ...]]]] = {
@@ -90,6 +97,9 @@ CASES: dict[str, tuple[Function, Callable[[int], tuple[Tensor, ...]]]] = {
     "top_indices": (lambda b, s, g, v: ops.top_indices(s, 15), scene),
     "roi_align": (pooled, maps),
     "deform_conv2d": (lambda x, o, m: ops.deform_conv2d(x, o, KERNEL, None, 1, 1, 1, m), convolved),
+    "box_iou": (lambda b, s, g, v: ops.box_iou(b, b[:, :9]), scene),
+    "adaptive_max_pool2d": (lambda x, o, m: F.adaptive_max_pool2d(x, (4, 3)), convolved),
+    "attention": (lambda v, at, w: windowed(v.transpose(1, 2)[:, None]), attended),
     "ms_deform_attn": (lambda v, at, w: ops.ms_deform_attn(v, [(4, 5), (2, 3)], at, w), attended),
 }
 

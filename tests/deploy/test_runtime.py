@@ -9,7 +9,7 @@ import torch
 
 from fastdet.deploy import load
 from fastdet.deploy.graph import GraphOptions
-from fastdet.deploy.metadata import Metadata
+from fastdet.deploy.metadata import Metadata, is_exported
 from fastdet.deploy.onnx_file import export_model
 from fastdet.deploy.redo import ExactGraph
 from fastdet.deploy.runtime import BucketedDetector, DeployedDetector
@@ -116,7 +116,9 @@ def test_a_picture_goes_to_the_smallest_size_that_holds_it() -> None:
 def test_a_folder_is_several_sizes_of_one_detector(exported: Exported, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no exported detector"):
         load(tmp_path)
+    assert not is_exported(tmp_path)
     (tmp_path / "a.onnx").write_bytes(exported.file.read_bytes())
+    assert is_exported(str(tmp_path))
     several = load(tmp_path)
     assert isinstance(several, BucketedDetector)
     other = described(GraphOptions(shape=(96, 96)), classes=("cat",))

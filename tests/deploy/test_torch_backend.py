@@ -1,6 +1,8 @@
 """The `torch` backend: a program file that finds what the detector finds, here on the CPU."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,15 @@ from torch import nn
 from fastdet import test as test_command
 from fastdet.deploy import DeployedDetector, load, slots
 from fastdet.deploy.graph import GraphOptions
+from fastdet.deploy.precision import HALF
 from fastdet.deploy.slots import Field, SlotSession, pack, unpack
 from fastdet.deploy.torch_backend import export_torch, fold_batch_norm, read_program, torch_session
-from fastdet.deploy.verify import Limits, compare
+from fastdet.deploy.verify import Limits, compare, limits_of
 from fastdet.export import main
-from fastdet.structures import Batch
+from fastdet.structures import Batch, Detections
 from fastdet.utils.errors import CheckpointError
 from tests.deploy.conftest import CONFIG, Exported
+from tests.deploy.families import small
 from tests.deploy.test_runtime import CHANNELS, described, pictures
 from tests.golden.configs import two_stage
 from tests.golden.harness import build_filled
@@ -48,6 +52,23 @@ def test_weights_keep_the_layout_that_tensor_cores_like(program: Path) -> None:
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
 
 
+WITHOUT_ONNX = """
+import sys
+sys.modules.update(dict.fromkeys(("onnx", "onnxruntime", "onnxscript")))  # importing them is an error
+import numpy as np, torch
+from fastdet.build import load_exported
+from fastdet.deploy import torch_backend  # which writes programs
+detector = load_exported(sys.argv[1], "cpu")
+print(len(detector.predict([np.zeros((100, 90, 3), np.uint8)])))
+"""
+
+
+def test_program_needs_no_onnx(program: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_ONNX, str(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1\n"
+
+
 def test_program_scores_as_the_checkpoint(program: Path, exported: Exported, tmp_path: Path) -> None:
     values = []
     for name, weights in (("file", program), ("checkpoint", exported.checkpoint)):
@@ -57,6 +78,27 @@ def test_program_scores_as_the_checkpoint(program: Path, exported: Exported, tmp
         (metrics,) = (json.loads(file.read_text()) for file in folder.glob("*/*.json"))
         values.append(metrics["coco/bbox_mAP"])
     assert values[0] == pytest.approx(values[1], abs=1e-3)
+
+
+@pytest.mark.parametrize(("family", "precision"), [("faster_rcnn", "fp16"), ("retinanet", "bf16")])
+def test_half_precision_finds_nearly_the_same(family: str, precision: str) -> None:
+    detector = small(family, thin=8)
+    options = GraphOptions(shape=(64, 64))
+    program = export_torch(detector, options, precision)
+    assert not [node for node in program.graph.nodes if node.target is torch.ops.aten.batch_norm.default]
+    weights = {w.dtype for w in program.state_dict.values() if w.dim() == 4}
+    assert weights == {HALF[precision]}
+    deployed = DeployedDetector(
+        torch_session(program, described(options), torch.device("cpu")), described(options), "m"
+    )
+    batch = Batch(*pictures(64), None, ())
+    number = deployed.predict_batch(batch).boxes.shape[1]
+    own = detector.predict(batch)  # type: ignore[operator]
+    own = Detections(*(part[:, :number] for part in own[:3]), own.count.clamp(max=number))
+    outcome = compare([own], [deployed.predict_batch(batch)], limits_of(precision))
+    assert outcome.expected > 20
+    assert outcome.holds(limits_of(precision)), outcome
+    assert outcome.score_error > 0
 
 
 @pytest.mark.slow
