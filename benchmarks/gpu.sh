@@ -6,9 +6,9 @@
 #   WHEELS  a folder of wheels to install for this run (pytest-benchmark, hypothesis, ...); nothing is downloaded
 #
 # Takes fastdet as it is built in this folder (fastdet/*.so, build/gpu/test_cuda_kernels) and builds what is missing.
-# Leaves ten files in OUT_FOLDER: summary.txt (each step, its exit code and seconds), doctor.json, tests.txt,
-# benchmarks.json, benchmarks.md, deployment.json, deployment.md, racecheck.txt, memcheck.txt, training.txt. Ends with 0
-# only if all went well.
+# Leaves eight files in OUT_FOLDER: summary.txt (each step, its exit code and seconds), doctor.json, tests.txt,
+# benchmarks.json, deployment.json, benchmarks.md with the tables of both, sanitizer.txt, training.txt. Ends with 0 only
+# if all went well.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 dry=0
@@ -50,7 +50,7 @@ not_done() {
     [ $dry -eq 1 ] || failed=1
 }
 
-for name in doctor.json tests.txt benchmarks.json benchmarks.md deployment.md racecheck.txt memcheck.txt training.txt; do
+for name in doctor.json tests.txt benchmarks.json benchmarks.md sanitizer.txt training.txt; do
     : >"$out/$name"
 done
 
@@ -73,7 +73,7 @@ fi
 kernels=build/gpu/test_cuda_kernels
 if [ ! -x $kernels ]; then
     if command -v cmake >/dev/null && command -v nvcc >/dev/null; then
-        step "build of the kernels' test" "$out/racecheck.txt" 120 bash -c \
+        step "build of the kernels' test" "$out/sanitizer.txt" 120 bash -c \
             "cmake -S . -B build/gpu -DCMAKE_BUILD_TYPE=Release -DFASTDET_CUDA=ON &&
              cmake --build build/gpu -j $(nproc) --target test_cuda_kernels"
     else
@@ -92,16 +92,16 @@ fi
 
 if [ -x $kernels ]; then
     if [ -z "$gpu" ]; then
-        $kernels >>"$out/racecheck.txt"
+        $kernels >>"$out/sanitizer.txt"
         say "kernels against their CPU twins: ended with $? where 77 means that there is no GPU"
     else
-        step "kernels against their CPU twins" "$out/racecheck.txt" 60 $kernels
+        step "kernels against their CPU twins" "$out/sanitizer.txt" 60 $kernels
     fi
 else
     not_done "kernels against their CPU twins" "there is no $kernels"
 fi
 
-step "benchmarks" "$out/benchmarks.md" 170 "$python" -m pytest benchmarks --device cuda -q -p no:cacheprovider \
+step "benchmarks" "$out/tests.txt" 170 "$python" -m pytest benchmarks --device cuda -q -p no:cacheprovider \
     --benchmark-json "$out/benchmarks.json" --benchmark-columns=min --benchmark-disable-gc
 if [ -n "$gpu" ]; then
     "$python" -m fastdet.bench "$out/benchmarks.json" >"$out/benchmarks.md" && tail -n 4 "$out/benchmarks.md"
@@ -110,7 +110,7 @@ else
 fi
 
 if [ -n "$gpu" ]; then
-    step "deployment beside torchvision" "$out/deployment.md" 100 "$python" -m fastdet.bench export \
+    step "deployment beside torchvision" "$out/benchmarks.md" 100 "$python" -m fastdet.bench export \
         configs/coco/retinanet_r50_fpn_coco.py configs/coco/faster-rcnn_r50_fpn_coco.py \
         --batch 1 8 --seconds 1 --rows torchvision eager torch --output "$out/deployment.json"
 else
@@ -122,11 +122,11 @@ if ! command -v compute-sanitizer >/dev/null; then
 elif [ -z "$gpu" ]; then
     not_done "racecheck and memcheck" "there is no GPU"
 else
-    [ ! -x $kernels ] || step "racecheck of the kernels" "$out/racecheck.txt" 60 \
+    [ ! -x $kernels ] || step "racecheck of the kernels" "$out/sanitizer.txt" 60 \
         compute-sanitizer --tool racecheck --error-exitcode 9 $kernels
-    [ ! -x $kernels ] || step "memcheck of the kernels" "$out/memcheck.txt" 60 \
+    [ ! -x $kernels ] || step "memcheck of the kernels" "$out/sanitizer.txt" 60 \
         compute-sanitizer --tool memcheck --error-exitcode 9 $kernels
-    step "memcheck of tests" "$out/memcheck.txt" 120 compute-sanitizer --tool memcheck --error-exitcode 9 \
+    step "memcheck of tests" "$out/sanitizer.txt" 120 compute-sanitizer --tool memcheck --error-exitcode 9 \
         "$python" -m pytest tests/ops -m cuda -q -p no:cacheprovider -k "empty or odd or one or known"
 fi
 
