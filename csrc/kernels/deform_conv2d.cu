@@ -1,7 +1,7 @@
 // Columns of a deformable convolution, and their gradient, on the GPU. The matrix products are the caller's.
 #include "cuda_common.cuh"
 #include "deform_conv2d.h"
-#include "deform_taps.h"
+#include "deform_place.cuh"
 #include "fixed_point.h"
 
 namespace fastdet {
@@ -40,15 +40,9 @@ __device__ Place<A> place_of(const DeformConv2dArgs& args, DeformRows rows, int6
   place.position = row % args.positions();
   place.plane = (place.image * args.offset_groups + offset_group) * args.taps() + place.kernel_tap;
   place.first_channel = offset_group * (args.channels / args.offset_groups);
-  const A* offset = static_cast<const A*>(args.offset) + 2 * place.plane * args.positions() + place.position;
-  const int64_t y = place.position / args.out_w * args.stride_h - args.padding_h +
-                    place.kernel_tap / args.kernel_w * args.dilation_h;
-  const int64_t x = place.position % args.out_w * args.stride_w - args.padding_w +
-                    place.kernel_tap % args.kernel_w * args.dilation_w;
-  place.tap = bilinear_tap(A(y) + offset[0], A(x) + offset[args.positions()], args.height, args.width);
-  place.mask = args.mask == nullptr
-                   ? A(1)
-                   : static_cast<const A*>(args.mask)[place.plane * args.positions() + place.position];
+  const DeformPlace<A> sampled = deform_place<A>(args, place.plane, place.kernel_tap, place.position);
+  place.tap = sampled.tap;
+  place.mask = sampled.mask;
   return place;
 }
 

@@ -8,17 +8,10 @@
 #include "boxes.h"
 #include "cuda_common.cuh"
 #include "nms.h"
+#include "nms_walk.cuh"
 
 namespace fastdet {
 namespace {
-
-constexpr int kTile = 64;
-constexpr int kGreedyThreads = 1024;
-constexpr int kWarps = kGreedyThreads / 32;
-constexpr int kRowsPerWarp = kTile / kWarps;
-constexpr unsigned kAllLanes = 0xFFFFFFFFu;
-
-using Word = unsigned long long;
 
 // Where each array starts in the workspace; every start is a multiple of 256 bytes.
 struct Workspace {
@@ -113,141 +106,27 @@ cudaError_t sort_in_blocks(const NmsInput& input, uint64_t* keys, int32_t* order
   return cudaGetLastError();
 }
 
-__device__ __forceinline__ bool suppresses(const float4& a, const float4& b, float threshold) {
-  const float inter = intersection(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w);
-  return iou_exceeds(inter, box_area(a.x, a.y, a.z, a.w), box_area(b.x, b.y, b.z, b.w), threshold);
-}
-
-__device__ __forceinline__ unsigned or_over_warp(unsigned value) {
-#if __CUDA_ARCH__ >= 800
-  return __reduce_or_sync(kAllLanes, value);
-#else
-  for (int offset = 16; offset > 0; offset /= 2) value |= __shfl_xor_sync(kAllLanes, value, offset);
-  return value;
-#endif
-}
-
-__device__ __forceinline__ Word or_over_warp(Word value) {
-  const unsigned low = or_over_warp(static_cast<unsigned>(value));
-  const unsigned high = or_over_warp(static_cast<unsigned>(value >> 32));
-  return static_cast<Word>(high) << 32 | low;
-}
-
-// The tile of 64 boxes that a block is looking at.
-struct Tile {
-  float4 box[kTile];
-  int64_t group[kTile];
-  int32_t index[kTile];
-  Word overlaps[kTile];        // bit j of row i: box i suppresses the later box j
-  unsigned valid[2];           // bit i: the slot holds a valid box
-  unsigned char alive[kTile];  // not suppressed by a box kept before this tile
-};
-
-// Which boxes of a tile are kept, by one warp. Bit i of the fix-point of kept = alive & ~(rows of kept) depends on
-// lower bits only, so it is unique and equals the greedy result; it is reached in as many rounds as the longest
-// chain of suppressions, usually one or two.
-__device__ __forceinline__ Word kept_of_tile(const Tile& tile, Word alive, int lane) {
-  const Word low_row = tile.overlaps[lane];
-  const Word high_row = tile.overlaps[lane + 32];
-  Word kept = alive;
-  while (true) {
-    const Word mine = ((kept >> lane) & 1 ? low_row : 0) | ((kept >> (lane + 32)) & 1 ? high_row : 0);
-    const Word next = alive & ~or_over_warp(mine);
-    if (next == kept) return kept;
-    kept = next;
-  }
-}
-
-// One block walks one image. A warp owns two boxes of each tile: it compares them with all kept boxes (lanes over the
-// kept list) and with the tile's other boxes (lanes over columns). Deterministic.
-__global__ void __launch_bounds__(kGreedyThreads)
+// One block walks one image.
+__global__ void __launch_bounds__(kWalkThreads)
     nms_greedy_kernel(NmsInput input, const uint64_t* keys, const int32_t* order, int64_t max_output,
                       float4* all_kept_boxes, int64_t* all_kept_groups, int64_t* all_kept, int64_t* counts) {
-  __shared__ Tile tile;
-  __shared__ int64_t shared_count;
+  __shared__ NmsTile<int64_t> tile;
   const int64_t image = blockIdx.x;
   const int64_t limit = max_output < input.size ? max_output : input.size;
-  const float4* boxes = reinterpret_cast<const float4*>(input.boxes) + image * input.size;
-  const int64_t* groups = input.groups == nullptr ? nullptr : input.groups + image * input.size;
-  float4* kept_boxes = all_kept_boxes + image * limit;
-  int64_t* kept_groups = all_kept_groups + image * limit;
-  int64_t* kept = all_kept + image * max_output;
+  NmsWalk<int64_t> walk;
+  walk.boxes = reinterpret_cast<const float4*>(input.boxes) + image * input.size;
+  walk.groups = input.groups == nullptr ? nullptr : input.groups + image * input.size;
+  walk.threshold = input.threshold;
+  walk.limit = limit;
+  walk.kept_boxes = all_kept_boxes + image * limit;
+  walk.kept_groups = all_kept_groups + image * limit;
+  walk.kept = all_kept + image * max_output;
   keys += image * input.size;
   order += image * input.size;
-  const int lane = threadIdx.x % 32;
-  const int warp = threadIdx.x / 32;
-  int64_t count = 0;
-
-  for (int64_t start = 0; start < input.size && count < limit; start += kTile) {
-    if (threadIdx.x < kTile) {
-      const int64_t position = start + threadIdx.x;
-      const bool valid = position < input.size && static_cast<uint32_t>(keys[position]) != kInvalidScoreKey;
-      const int32_t index = valid ? order[position] : 0;
-      tile.index[threadIdx.x] = index;
-      tile.box[threadIdx.x] = valid ? boxes[index] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      tile.group[threadIdx.x] = valid && groups != nullptr ? groups[index] : 0;
-      const unsigned word = __ballot_sync(kAllLanes, valid);
-      if (lane == 0) tile.valid[warp] = word;
-    }
-    __syncthreads();
-
-    bool suppressed[kRowsPerWarp] = {};
-    for (int64_t k = lane; k < count; k += 32) {
-      const float4 other = kept_boxes[k];
-      const int64_t group = kept_groups[k];
-#pragma unroll
-      for (int r = 0; r < kRowsPerWarp; ++r) {
-        const int row = warp * kRowsPerWarp + r;
-        suppressed[r] |= group == tile.group[row] && suppresses(other, tile.box[row], input.threshold);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < kRowsPerWarp; ++r) {
-      const int row = warp * kRowsPerWarp + r;
-      const bool dead = __any_sync(kAllLanes, suppressed[r]);
-      Word overlaps = 0;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int column = lane + half * 32;
-        const bool hit = column > row && tile.group[row] == tile.group[column] &&
-                         suppresses(tile.box[row], tile.box[column], input.threshold);
-        overlaps |= static_cast<Word>(__ballot_sync(kAllLanes, hit)) << (half * 32);
-      }
-      if (lane == 0) {
-        tile.alive[row] = !dead;
-        tile.overlaps[row] = overlaps;
-      }
-    }
-    __syncthreads();
-
-    if (warp == 0) {
-      const unsigned low = __ballot_sync(kAllLanes, tile.alive[lane] != 0) & tile.valid[0];
-      const unsigned high = __ballot_sync(kAllLanes, tile.alive[lane + 32] != 0) & tile.valid[1];
-      const Word chosen = kept_of_tile(tile, static_cast<Word>(high) << 32 | low, lane);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int row = lane + half * 32;
-        const int64_t slot = count + __popcll(chosen & ((Word{1} << row) - 1));
-        if ((chosen >> row & 1) != 0 && slot < limit) {
-          kept[slot] = tile.index[row];
-          kept_boxes[slot] = tile.box[row];
-          kept_groups[slot] = tile.group[row];
-        }
-      }
-      if (lane == 0) {
-        const int64_t reached = count + __popcll(chosen);
-        shared_count = reached < limit ? reached : limit;
-      }
-    }
-    __syncthreads();
-    count = shared_count;
-    // Boxes that are not valid are sorted behind all others: a tile with such a slot is the last one.
-    if ((tile.valid[0] & tile.valid[1]) != kAllLanes) break;
-    // The next tile overwrites what this comparison reads.
-    __syncthreads();
-  }
-
-  for (int64_t slot = count + threadIdx.x; slot < max_output; slot += kGreedyThreads) kept[slot] = 0;
+  const int64_t count = walk_boxes(tile, walk, input.size, 0, [keys, order](int64_t position) {
+    return static_cast<uint32_t>(keys[position]) == kInvalidScoreKey ? -1 : order[position];
+  });
+  for (int64_t slot = count + threadIdx.x; slot < max_output; slot += kWalkThreads) walk.kept[slot] = 0;
   if (threadIdx.x == 0) counts[image] = count;
 }
 
@@ -296,7 +175,7 @@ int nms_cuda(const NmsInput& input, int64_t max_output, int64_t* kept, int64_t* 
                                             32 + image_bits(input.batch), stream);
   }
   if (error != cudaSuccess) return error;
-  nms_greedy_kernel<<<static_cast<unsigned>(input.batch), kGreedyThreads, 0, stream>>>(
+  nms_greedy_kernel<<<static_cast<unsigned>(input.batch), kWalkThreads, 0, stream>>>(
       input, keys, order, max_output, reinterpret_cast<float4*>(memory + plan.kept_boxes),
       reinterpret_cast<int64_t*>(memory + plan.kept_groups), kept, counts);
   return cudaGetLastError();

@@ -1,0 +1,2 @@
+// For NVRTC, which knows CUDA's built-ins without a header.
+#pragma once
