@@ -30,9 +30,11 @@ class Caller(nn.Module):
         return self.function(*inputs)
 
 
-def exported(function: Function, inputs: Sequence[Tensor]) -> ModelProto:
-    library = FunctionLibrary(candidates=1000, rounds=16)
-    names = [f"x{i}" for i in range(len(inputs))]
+def exported(
+    function: Function, inputs: Sequence[Tensor], names: Sequence[str] | None = None, candidates: int = 1000
+) -> ModelProto:
+    library = FunctionLibrary(candidates=candidates, rounds=16)
+    names = names or [f"x{i}" for i in range(len(inputs))]
     batch = torch.export.Dim("batch", min=1, max=4096)
     dynamic = (tuple({0: batch} for _ in inputs),)
     with torch.no_grad():

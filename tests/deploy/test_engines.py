@@ -1,10 +1,13 @@
 """One model of each kind of post-processing in half precision, and in TensorRT-RTX for several GPUs."""
 
+import numpy as np
 import pytest
+from onnx import ModelProto, TensorProto
 
+from fastdet.deploy.quantise import quantise
 from fastdet.deploy.tensorrt import EngineOptions, build_engine, tensors_of
 from fastdet.deploy.verify import limits_of
-from tests.deploy.families import Exported, export, prove
+from tests.deploy.families import Exported, export, pictures, prove
 
 KINDS = {"dense": "fcos", "YOLOX": "yolox", "boxes": "faster_rcnn", "masks": "mask_rcnn"}
 SIZE = 64
@@ -27,6 +30,25 @@ def check_engines(exported: Exported, slots: int, masks: bool) -> None:
     for capability in CAPABILITIES:
         options = EngineOptions(backend="tensorrt_rtx", batch=(1, 2, 4), capability=capability)
         assert len(build_engine(exported.model, exported.metadata, options)) > 100_000
+
+
+def quantised(exported: Exported) -> ModelProto:
+    """Its int8 graph, calibrated with the pictures."""
+    pixels, sizes = pictures(SIZE)
+    images = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
+    feeds = [{"images": images[i : i + 1], "sizes": sizes[i : i + 1].int().numpy()} for i in range(len(images))]
+    return quantise(exported.model, feeds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", TensorProto.BFLOAT16), ("int8", TensorProto.INT8)])
+def test_other_precisions_are_built(precision: str, dtype: int) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    exported = export("retinanet", precision, SIZE, thin=8)
+    model = quantised(exported) if precision == "int8" else exported.model
+    assert sum(weights.data_type == dtype for weights in model.graph.initializer) > 20
+    options = EngineOptions(backend="tensorrt_rtx", batch=(1, 2, 4), capability="SM89")
+    assert len(build_engine(model, exported.metadata, options)) > 100_000
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastdet import ops
 from fastdet.deploy import load
 from fastdet.deploy.graph import GraphOptions
 from fastdet.deploy.metadata import Metadata, is_exported
@@ -18,6 +19,8 @@ from fastdet.deploy.verify import Limits, compare
 from fastdet.structures import Batch
 from fastdet.utils.errors import CheckpointError, DataError
 from tests.deploy.conftest import Exported
+from tests.deploy.test_bodies import exported as body_exported
+from tests.deploy.test_bodies import scene
 from tests.golden.configs import two_stage
 from tests.golden.harness import build_filled
 
@@ -74,6 +77,22 @@ def test_pictures_of_which_a_graph_is_not_sure_are_computed_again() -> None:
     assert outcome.expected > 50
     assert outcome.holds(Limits()), outcome
     assert deployed.redone == (outputs["exact"] == 0).sum()
+
+
+def test_soft_suppression_is_computed_again_with_the_kernel() -> None:
+    boxes, scores, _, _ = scene(3)
+
+    def suppressed(images: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        index, final, count = ops.soft_nms_padded(images, sizes, None, 0.3, 10, method="linear")
+        return images.gather(1, index[..., None].expand(-1, -1, 4)), final, count
+
+    model = body_exported(suppressed, (boxes[:2], scores[:2]), ("images", "sizes"), candidates=5)
+    own = suppressed(boxes, scores)
+    few = list(OnnxSession(model.SerializeToString()).run(boxes.numpy(), scores.numpy()).values())
+    exact = list(ExactGraph(model).run(boxes.numpy(), scores.numpy()).values())
+    assert not np.allclose(few[1], own[1])  # five boxes are too few here
+    for found, expected in zip(exact, own, strict=True):
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
 
 
 class Sums:
