@@ -1,99 +1,22 @@
 // Each CUDA kernel against its CPU twin on small inputs; also what compute-sanitizer watches. Ends with 77, which ctest
 // takes for skipped, where no GPU is.
-#include <cuda_runtime.h>
-
+#include "cuda_testing.h"
 #include "kernels/anchors.h"
 #include "kernels/assign_max_iou.h"
 #include "kernels/deform_conv2d.h"
 #include "kernels/fit_images.h"
 #include "kernels/ms_deform_attn.h"
-#include "kernels/nms.h"
 #include "kernels/roi_align.h"
-#include "testing.h"
 
 namespace {
 
+using testing::boxes_of;
+using testing::Device;
+using testing::near;
+using testing::numbers;
+using testing::succeed;
+
 constexpr int kSkipped = 77;
-
-void succeed(int error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::printf("%s: %s\n", what, cudaGetErrorString(static_cast<cudaError_t>(error)));
-  ++testing::failures;
-}
-
-// A copy of a host array on the device.
-template <typename T>
-class Device {
- public:
-  explicit Device(const std::vector<T>& values) : size_(values.size()) {
-    succeed(cudaMalloc(&data_, sizeof(T) * (size_ + 1)), "cudaMalloc");
-    succeed(cudaMemcpy(data_, values.data(), sizeof(T) * size_, cudaMemcpyHostToDevice), "copy to the device");
-  }
-  Device(const Device&) = delete;
-  Device& operator=(const Device&) = delete;
-  ~Device() { cudaFree(data_); }
-
-  T* get() const { return data_; }
-
-  std::vector<T> back() const {
-    std::vector<T> values(size_);
-    succeed(cudaMemcpy(values.data(), data_, sizeof(T) * size_, cudaMemcpyDeviceToHost), "copy from the device");
-    return values;
-  }
-
- private:
-  size_t size_;
-  T* data_ = nullptr;
-};
-
-std::vector<float> numbers(int64_t size, uint64_t seed, float low, float high) {
-  testing::Random random(seed);
-  std::vector<float> values(size);
-  for (float& value : values) value = low + (high - low) * random.uniform();
-  return values;
-}
-
-std::vector<float> boxes_of(int64_t count, uint64_t seed) {
-  std::vector<float> boxes = numbers(count * 4, seed, 0, 60);
-  for (int64_t i = 0; i < count; ++i) {
-    boxes[4 * i + 2] += boxes[4 * i];
-    boxes[4 * i + 3] += boxes[4 * i + 1];
-  }
-  return boxes;
-}
-
-void near(const std::vector<float>& actual, const std::vector<float>& expected, const char* what) {
-  double worst = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const double error = std::abs(static_cast<double>(actual[i]) - expected[i]) / (1 + std::abs(expected[i]));
-    worst = error <= worst ? worst : error;  // NaN counts as worst
-  }
-  if (!(worst < 1e-4)) {
-    std::printf("%s: off by %g\n", what, worst);
-    ++testing::failures;
-  }
-}
-
-void nms() {
-  constexpr int64_t kBatch = 2, kSize = 1000, kMost = 300;
-  const std::vector<float> boxes = boxes_of(kBatch * kSize, 1), scores = numbers(kBatch * kSize, 2, 0, 1);
-  std::vector<int64_t> groups(kBatch * kSize), kept(kBatch * kMost), counts(kBatch);
-  for (size_t i = 0; i < groups.size(); ++i) groups[i] = static_cast<int64_t>(i % 3);
-  fastdet::NmsInput input{boxes.data(), scores.data(), groups.data(), nullptr, kBatch, kSize, 0.5f};
-  fastdet::nms_cpu(input, kMost, kept.data(), counts.data(), fastdet::run_serially);
-  int error = 0;
-  const size_t bytes = fastdet::nms_cuda_workspace(kBatch, kSize, kMost, &error);
-  succeed(error, "nms_cuda_workspace");
-  const Device<float> device_boxes(boxes), device_scores(scores);
-  const Device<int64_t> device_groups(groups), device_kept(std::vector<int64_t>(kept.size())),
-      device_counts{std::vector<int64_t>(kBatch)};
-  const Device<uint8_t> workspace{std::vector<uint8_t>(bytes)};
-  input.boxes = device_boxes.get(), input.scores = device_scores.get(), input.groups = device_groups.get();
-  succeed(fastdet::nms_cuda(input, kMost, device_kept.get(), device_counts.get(), workspace.get(), bytes, nullptr),
-          "nms_cuda");
-  EXPECT(device_kept.back() == kept);
-  EXPECT(device_counts.back() == counts);
-}
 
 void anchors() {
   const std::vector<float> base = numbers(2 * 3 * 4, 3, -20, 20);
@@ -272,7 +195,8 @@ int main() {
     std::printf("no GPU here\n");
     return kSkipped;
   }
-  nms();
+  test_postprocessing();
+  test_masks_and_losses();
   anchors();
   resizing();
   assignment();
