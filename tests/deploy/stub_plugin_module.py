@@ -10,7 +10,10 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import onnx
 
 
 class DataType(enum.Enum):
@@ -240,10 +243,53 @@ def _as_tuple(described: Any) -> tuple[TensorDesc, ...]:
 
 
 class Library(types.ModuleType):
-    """The module `tensorrt` around it."""
+    """The module `tensorrt` around it, with a builder whose engine is the list of the plugins that its parser saw."""
 
     DataType = DataType
     __version__ = "10.13.3"
 
-    def __init__(self) -> None:
+    def __init__(self, plugins: Module | None = None) -> None:
         super().__init__("tensorrt")
+        self.ILogger = type("ILogger", (), {"ERROR": 1})
+        self.NetworkDefinitionCreationFlag = types.SimpleNamespace(STRONGLY_TYPED=1)
+        self.BuilderFlag = types.SimpleNamespace(TF32=0)
+        self.Builder = lambda logger: _Builder()
+        self.OnnxParser = lambda network, logger: _Parser(plugins, network)
+
+
+class _Builder:
+    def create_network(self, flags: int) -> list[str]:
+        return []
+
+    def create_builder_config(self) -> types.SimpleNamespace:
+        return types.SimpleNamespace(clear_flag=lambda flag: None, add_optimization_profile=lambda profile: 0)
+
+    def create_optimization_profile(self) -> types.SimpleNamespace:
+        return types.SimpleNamespace(set_shape=lambda name, least, usual, most: None)
+
+    def build_serialized_network(self, network: list[str], config: object) -> bytes:
+        return ",".join(network).encode()
+
+
+class _Parser:
+    """Reads nodes of standard operators, of functions, and of plugins that are registered."""
+
+    def __init__(self, plugins: Module | None, network: list[str]) -> None:
+        self._known = set() if plugins is None else set(plugins.kernels)
+        self._network = network
+        self.num_errors = 0
+
+    def parse_from_file(self, path: str) -> bool:
+        return self.parse(Path(path).read_bytes())
+
+    def parse(self, content: bytes) -> bool:
+        model = onnx.load_from_string(content)
+        functions = {function.name for function in model.functions}
+        for node in model.graph.node:
+            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            if node.op_type not in functions and "plugin_namespace" in attributes:
+                plugin = f"{attributes['plugin_namespace'].decode()}::{node.op_type}"
+                assert plugin in self._known
+                assert attributes["aot"] == 1
+                self._network.append(plugin)
+        return True

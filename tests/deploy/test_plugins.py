@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import types
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -332,6 +333,23 @@ def test_the_parser_reads_a_file_that_goes_away(graph: ModelProto, tmp_path: Pat
         assert Path(str(source)).parent == tmp_path, "beside weights that lie outside of the file"
         assert onnx.load(str(source)) == rewritten.model
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_an_engine_is_built_of_the_graph_with_plugins(
+    graph: ModelProto, from_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Module()
+    monkeypatch.setitem(sys.modules, "tensorrt.plugin", module)
+    monkeypatch.setattr(tensorrt, "import_library", lambda name: Library(module))
+    onnx.save(graph, tmp_path / "model.onnx")
+    source = str(tmp_path / "model.onnx") if from_file else graph
+    metadata = types.SimpleNamespace(shape=(64, 64), layout="hwc", whole_images=True)
+    options = EngineOptions(backend="tensorrt", plugins=True)
+    rewritten = with_plugins(graph)
+    engine = bytes(tensorrt.build_engine(source, metadata, options, rewritten))  # type: ignore[arg-type]
+    assert set(engine.decode().split(",")) == {f"fastdet::{name_of(plugin)}" for plugin in rewritten.plugins}
+    assert bytes(tensorrt.build_engine(source, metadata, options)) == b""  # type: ignore[arg-type]
 
 
 def test_only_tensorrt_has_plugins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
