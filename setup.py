@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 try:
     import torch
@@ -188,4 +189,19 @@ class BuildNativeModules(BuildExtension):
             header.write_text(text)
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNativeModules})
+class BuildWithSources(build_py):
+    """Packs what `fastdet export --plugins` compiles where fastdet is installed without its repository."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        packed = Path(self.build_lib) / "fastdet" / "deploy" / "plugins"
+        files = [path for path in sources("plugins", "**/*") if (ROOT / path).is_file()]
+        for path in [*files, *sources("kernels", "*.h"), *sources("kernels", "*.cuh")]:
+            target = packed / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.copy_file(str(ROOT / path), str(target))
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNativeModules, "build_py": BuildWithSources})

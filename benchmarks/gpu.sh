@@ -130,6 +130,11 @@ else
         "$python" -m pytest tests/ops -m cuda -q -p no:cacheprovider -k "empty or odd or one or known"
 fi
 
+if [ -n "$gpu" ] && command -v compute-sanitizer >/dev/null; then
+    step "racecheck of the plugins" "$out/sanitizer.txt" 60 compute-sanitizer --tool racecheck --error-exitcode 9 \
+        "$python" -m pytest tests/deploy/test_plugins_on_gpu.py -m cuda -q -p no:cacheprovider -k "kernel"
+fi
+
 "$python" -m fastdet.data shapes "$work/data/shapes" >"$out/training.txt" 2>&1
 if [ -n "$gpu" ]; then
     config=$PWD/configs/tiny/faster-rcnn_tiny_shapes.py

@@ -46,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
         help="the GPU that a TensorRT-RTX engine is for (default: Ampere and later)",
     )  # fmt: skip
     p.add_argument("--timing-cache", metavar="FILE", help="measurements that TensorRT keeps between builds")
+    p.add_argument(
+        "--plugins", action=argparse.BooleanOptionalAction, default=False,
+        help="put fastdet's CUDA kernels into an engine of --backend tensorrt, in the place of function bodies; no "
+        "engine with them has run on a GPU yet (default: no)",
+    )  # fmt: skip
     p.add_argument("--triton", metavar="DIR", help="also write a model repository for Triton Inference Server")
     p.add_argument("--layout", choices=["hwc", "chw"], default="hwc", help="of the uint8 input (default hwc)")
     p.add_argument("--whole-images", action="store_true", help="every picture fills the input: no input `sizes`")
@@ -75,6 +80,8 @@ def command(options: argparse.Namespace) -> int:
     suffix = SUFFIXES.get(options.backend, ".engine")
     if not options.output.endswith(suffix):
         raise FastdetError(f"--output must end in {suffix} for --backend {options.backend}, not {options.output!r}")
+    if options.plugins and options.backend in ("onnx", "torch"):
+        raise FastdetError(f"--plugins are of engines that --backend tensorrt builds, not of {options.backend} files")
     if options.backend == "torch" and options.triton:
         raise FastdetError("--triton: the server runs ONNX files and engines, not programs of the torch backend")
     try:

@@ -22,6 +22,8 @@ from fastdet.data.pipeline import prepare
 from fastdet.deploy import onnx_file, runtime, tensorrt, torch_backend, triton
 from fastdet.deploy.graph import GraphOptions, check_shape
 from fastdet.deploy.metadata import Metadata
+from fastdet.deploy.plugins.compiling import check_compiler
+from fastdet.deploy.plugins.rewriting import read_with_plugins
 from fastdet.deploy.quantise import quantise
 from fastdet.deploy.tensorrt import EngineOptions
 from fastdet.deploy.verify import LIMITS, limits_of
@@ -137,15 +139,19 @@ def _engine_options(options: argparse.Namespace) -> EngineOptions | None:
         batch=tuple(options.batch),
         capability=options.capability,
         timing_cache=options.timing_cache,
+        plugins=options.plugins,
     )
     tensorrt.import_library(engine.backend)
+    if engine.plugins:
+        check_compiler()
     return engine
 
 
 def _build_engine(target: Path, source: Path, metadata: Metadata, options: EngineOptions) -> dict[str, Any]:
     """Builds and writes the engine; what the record says of it."""
     start = time.perf_counter()
-    content = tensorrt.build_engine(str(source), metadata, options)
+    plugins = read_with_plugins(source) if options.plugins else None
+    content = tensorrt.build_engine(str(source), metadata, options, plugins)
     write_bytes(target, content)
     print(f"{target}: {len(content) / 1e6:.1f} MB")
     return {
@@ -157,6 +163,7 @@ def _build_engine(target: Path, source: Path, metadata: Metadata, options: Engin
         "batch": list(options.batch),
         "capability": options.capability or "any",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **({} if plugins is None else {"plugins": plugins.to_dict()}),
         "verification": "unverified",
     }
 
@@ -173,6 +180,8 @@ def _prove_engine(
         print(f"warning: the engine was not run, so nothing is proven of it: unverified ({problem})", file=sys.stderr)
         return cli.EXIT_OK
     record["engine"]["verification"] = proof.to_dict()
+    if "plugins" in record["engine"]:
+        record["engine"]["plugins"]["status"] = "run"
     print(proof)
     if proof.holds:
         return cli.EXIT_OK

@@ -264,6 +264,9 @@ class FunctionLibrary:
             "stride": list(stride),
             "padding": list(padding),
             "dilation": list(dilation),
+            "kernel_size": [int(side) for side in weight.shape[2:]],
+            "groups": int(input.shape[1]) // int(weight.shape[1]),
+            "offset_groups": int(offset.shape[1]) // (2 * int(weight.shape[2] * weight.shape[3])),
         }
         shape = (input.shape[0], weight.shape[0], *offset.shape[2:])
         inputs = (input, offset, mask, weight, bias)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from onnx import ModelProto
 
 from fastdet.deploy.metadata import Metadata
+from fastdet.deploy.plugins.registering import architecture_here, register
+from fastdet.deploy.plugins.rewriting import Rewritten, parsed_source
 from fastdet.utils.errors import CheckpointError, EnvironmentProblem, FastdetError
 from fastdet.utils.files import write_bytes
 
@@ -24,11 +26,14 @@ class Backend(NamedTuple):
     oldest: tuple[int, int]
     takes_capability: bool  # whether an engine is built for a named GPU, else for the one that builds
     needs_gpu: bool  # to build
+    has_plugins: bool
 
 
 BACKENDS = {
-    "tensorrt": Backend("tensorrt", "tensorrt", (10, 9), takes_capability=False, needs_gpu=True),
-    "tensorrt_rtx": Backend("tensorrt_rtx", "tensorrt-rtx", (1, 5), takes_capability=True, needs_gpu=False),
+    "tensorrt": Backend("tensorrt", "tensorrt", (10, 9), takes_capability=False, needs_gpu=True, has_plugins=True),
+    "tensorrt_rtx": Backend(
+        "tensorrt_rtx", "tensorrt-rtx", (1, 5), takes_capability=True, needs_gpu=False, has_plugins=False
+    ),
 }
 
 
@@ -41,18 +46,22 @@ class EngineOptions:
         batch: least, usual and greatest number of images.
         capability: "SM89" and so on, of TensorRT-RTX alone; None: all GPUs that it knows, Ampere and later.
         timing_cache: a file that keeps measurements between builds.
+        plugins: whether fastdet's kernels stand for the function bodies that they compute.
     """
 
     backend: str
     batch: tuple[int, int, int] = (1, 1, 8)
     capability: str | None = None
     timing_cache: str | None = None
+    plugins: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
             raise FastdetError(f"--batch {self.batch}: give the least, the usual and the greatest number, in order")
         if self.capability is not None and not BACKENDS[self.backend].takes_capability:
             raise FastdetError(f"--capability: {self.backend} builds for the GPU of this machine; leave the option out")
+        if self.plugins and not BACKENDS[self.backend].has_plugins:
+            raise FastdetError(f"--plugins: {self.backend} takes none; leave the option out, or use --backend tensorrt")
 
 
 def import_library(backend: str) -> Any:
@@ -74,8 +83,13 @@ def import_library(backend: str) -> Any:
     return library
 
 
-def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOptions) -> memoryview:
+def build_engine(
+    model: ModelProto | str, metadata: Metadata, options: EngineOptions, plugins: Rewritten | None = None
+) -> memoryview:
     """The serialised engine of a model, or of the file that holds it; not copied, since it may be large.
+
+    Args:
+        plugins: of the model, where the engine is to have them.
 
     Raises:
         EnvironmentProblem: the library is missing or too old, or the machine has no GPU and it needs one.
@@ -87,7 +101,10 @@ def build_engine(model: ModelProto | str, metadata: Metadata, options: EngineOpt
         builder = library.Builder(logger(library, messages))
     except TypeError as problem:  # what the bindings raise when the library has no device
         raise EnvironmentProblem(_without_gpu(options, messages)) from problem
-    network, _held = _network(library, builder, model, options.backend, messages)
+    with parsed_source(model, plugins) as source:
+        for plugin in () if plugins is None else plugins.plugins:
+            register(library, plugin, architecture_here())
+        network, _held = _network(library, builder, source, options.backend, messages)
     config = builder.create_builder_config()
     config.clear_flag(library.BuilderFlag.TF32)
     if options.capability is not None:

@@ -6,6 +6,11 @@ import torch
 RUN_ON_A_GPU: dict[str, str] = {}
 
 
+# TensorRT's plugins, which are kernels of their own (csrc/plugins). Those whose tests (`pytest -m cuda
+# tests/deploy/test_plugins_on_gpu.py`) passed on a GPU leave the list.
+PLUGINS_NEVER_RUN_ON_A_GPU = ("deform_columns", "nms", "roi_align")
+
+
 def never_run_on_a_gpu() -> tuple[str, ...]:
     """The ops of `torch.ops.fastdet` that have a CUDA kernel here which is not known to have run, in order."""
     names = {name.split(".")[0] for name in torch._C._dispatch_get_all_op_names() if name.startswith("fastdet::")}

@@ -48,6 +48,7 @@ class Environment:
     cpu_ops: str
     cuda_ops: str
     unproven_cuda_ops: tuple[str, ...]  # built, and never run on any GPU as far as is known
+    unproven_plugins: tuple[str, ...]  # likewise, kernels for engines of TensorRT
     python_module: str
     problems: tuple[str, ...]  # each with its fix; empty when all is well
 
@@ -65,6 +66,7 @@ class NativeState:
     python_module: str
     problems: tuple[str, ...]
     unproven_cuda_ops: tuple[str, ...] = ()
+    unproven_plugins: tuple[str, ...] = ()
 
 
 def collect_environment() -> Environment:
@@ -86,6 +88,7 @@ def collect_environment() -> Environment:
         cpu_ops=native.cpu_ops,
         cuda_ops=native.cuda_ops,
         unproven_cuda_ops=native.unproven_cuda_ops,
+        unproven_plugins=native.unproven_plugins,
         python_module=native.python_module,
         problems=(*package_problems(packages), *torch_problems, *native.problems),
     )
@@ -106,6 +109,7 @@ def describe_environment(environment: Environment) -> str:
         ("CPU ops", environment.cpu_ops),
         ("CUDA ops", environment.cuda_ops),
         *([("never on a GPU", ", ".join(environment.unproven_cuda_ops))] if environment.unproven_cuda_ops else []),
+        *[("plugins", f"never on a GPU: {', '.join(names)}") for names in [environment.unproven_plugins] if names],
         ("fastdet._C", environment.python_module),
         *[("PROBLEM", problem) for problem in environment.problems],
     ]
@@ -188,12 +192,14 @@ def native_state(torch: Any, devices: tuple[str, ...]) -> NativeState:
         problems.append(f"the CPU ops fail on a known case ({ran}): build them again, {BUILD_COMMAND}")
     built_with = f"built with torch {build['torch']}, {build['cpu_kernels']} loops, " if build else ""
     cuda_ops, cuda_problems = cuda_state(torch, devices, build)
+    status = importlib.import_module("fastdet.ops.gpu_status")
     return NativeState(
         cpu_ops=f"{built_with}known case {ran}",
         cuda_ops=cuda_ops,
         python_module=python_module,
         problems=(*problems, *cuda_problems),
-        unproven_cuda_ops=importlib.import_module("fastdet.ops.gpu_status").never_run_on_a_gpu(),
+        unproven_cuda_ops=status.never_run_on_a_gpu(),
+        unproven_plugins=status.PLUGINS_NEVER_RUN_ON_A_GPU,
     )
 
 

@@ -1,6 +1,7 @@
 """The CUDA kernels that no GPU has run are named."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,3 +41,10 @@ def test_the_doctor_names_them() -> None:
     assert environment.unproven_cuda_ops == gpu_status.never_run_on_a_gpu()
     text = describe_environment(environment)
     assert all(name in text for name in environment.unproven_cuda_ops)
+
+
+def test_the_doctor_names_plugins_that_are_there() -> None:
+    folder = Path(__file__).resolve().parents[2] / "csrc" / "plugins"
+    assert set(gpu_status.PLUGINS_NEVER_RUN_ON_A_GPU) <= {file.stem for file in folder.glob("*.cu")}
+    text = describe_environment(collect_environment())
+    assert all(name in text.partition("plugins")[2] for name in gpu_status.PLUGINS_NEVER_RUN_ON_A_GPU)
