@@ -3,10 +3,6 @@
 namespace fastdet {
 inline namespace FASTDET_ISA {
 
-// A vector of integers as wide as A, and what comparisons of A give.
-template <typename A>
-using mask_t = decltype(vector_t<A>{} < vector_t<A>{});
-
 template <typename A>
 inline void store_integers(integer_t<A>* to, mask_t<A> value) {
   std::memcpy(to, &value, sizeof(value));
