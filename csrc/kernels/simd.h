@@ -175,6 +175,32 @@ inline void store_first(float* to, vector_t<float> value, int64_t count) {
 }
 #endif
 
+// The upper half is added to the lower, and so on.
+template <typename A>
+inline A sum_of_lanes(vector_t<A> value) {
+  A lanes[kLanes<A>];
+  store<A>(lanes, value);
+  for (int half = kLanes<A> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+#if FASTDET_VECTOR_BYTES >= 32
+template <>
+inline float sum_of_lanes<float>(vector_t<float> value) {
+#if FASTDET_VECTOR_BYTES == 64
+  const __m256 eight =
+      _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xFF, value, 0), _mm512_maskz_extractf32x8_ps(0xFF, value, 1));
+#else
+  const __m256 eight = value;
+#endif
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+#endif
+
 // `integers` are as wide as A.
 template <typename A, typename Integer>
 inline mask_t<A> load_mask(const Integer* integers) {
