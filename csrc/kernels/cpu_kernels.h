@@ -28,6 +28,35 @@ struct RoiWeights {
   A count;  // samples per bin
 };
 
+// As wide as A.
+template <typename A>
+using integer_t = std::conditional_t<std::is_same_v<A, float>, int32_t, int64_t>;
+
+// The same lists side by side: cell k of bin p, for k < numbers[p], is cells[k * padded + p]; what follows it there may
+// be read as well. Cells are counted from the first in use.
+constexpr int64_t kBinPadding = 16;  // lanes of the widest vector
+
+template <typename A>
+struct BinTaps {
+  const integer_t<A>* cells;
+  const A* weights;
+  const integer_t<A>* numbers;
+  integer_t<A> most;  // of the numbers
+  int64_t padded;     // bins, a multiple of kBinPadding
+};
+
+// For planes: the columns in use are [x_begin, x_end).
+template <typename A>
+struct RoiPlane {
+  AxisWeights<A> y;
+  BinTaps<A> x;
+  int x_begin;
+  int x_end;
+  int64_t out_h;
+  int64_t out_w;
+  A count;
+};
+
 // One image of one level; strides in elements. Loops whose name ends in `rows` want stride_c == 1.
 struct ImageStrides {
   int64_t y;
@@ -39,9 +68,9 @@ struct RoiAlignLoops {
   using A = accumulator_t<T>;
   // out[bin, c] for channels [0, channels), channels innermost in both.
   void (*forward_rows)(const T* image, ImageStrides strides, int64_t channels, const RoiWeights<A>& roi, T* out);
-  // out[bin * out_stride] of one channel plane, which can be read up to `end`; `line` holds one value for each column
-  // in [x_begin, x_end) and a vector more.
-  void (*forward_plane)(const T* plane, const T* end, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end,
+  // out[bin * out_stride] of one channel plane, which can be read up to `end`; the plane `ahead` elements on is wanted
+  // next, unless that is 0. `line` holds a value for each column in use and kLinePadding more.
+  void (*forward_plane)(const T* plane, const T* end, int64_t ahead, ImageStrides strides, const RoiPlane<A>& roi,
                         A* line, T* out, int64_t out_stride);
 };
 
@@ -50,7 +79,8 @@ template <typename A>
 struct RoiAlignGradientLoops {
   // image[y, x, c] += weights * grad[bin, c], channels innermost in both; grad is already divided by the count.
   void (*rows)(A* image, ImageStrides strides, int64_t channels, const RoiWeights<A>& roi, const A* grad);
-  // Of one channel plane, which can be written up to `end`; `line` as for forward_plane.
+  // Of one channel plane, which can be written up to `end`; `line` holds a value for each column in [x_begin, x_end)
+  // and kLinePadding more.
   void (*plane)(A* plane, const A* end, ImageStrides strides, const RoiWeights<A>& roi, int x_begin, int x_end, A* line,
                 const A* grad);
 };
@@ -95,7 +125,7 @@ struct SoftNmsSegment {
 };
 
 constexpr int64_t kNmsPadding = 16;
-constexpr int kLinePadding = 16;  // lanes of the widest vector
+constexpr int kLinePadding = 32;  // two of the widest vectors
 
 // Matrix products c += a * b. Buffers of a and c hold a multiple of kGemmRowMultiple rows, those of b and c whole panels.
 constexpr int64_t kGemmRowMultiple = 8;
@@ -126,10 +156,6 @@ struct DeformLoops {
 
 // The level of each sample of one query or of one head of it; arrays of `size`, padded to a multiple of kSamplePadding.
 constexpr int64_t kSamplePadding = 16;  // lanes of the widest vector
-
-// As wide as A.
-template <typename A>
-using integer_t = std::conditional_t<std::is_same_v<A, float>, int32_t, int64_t>;
 
 template <typename A>
 struct AttentionGrid {

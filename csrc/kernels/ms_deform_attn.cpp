@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu_kernels.h"
+#include "memory.h"
 
 namespace fastdet {
 namespace {
@@ -80,14 +81,74 @@ void forward(const MsDeformAttnArgs& args, T* output, ParallelRunner run) {
   });
 }
 
-// One head of one image: nobody else adds to its values.
+// The values of one head of one image and their gradient, which nobody else adds to. Where heads alternate, the cells
+// of one are a power of two apart as a rule, and would share a small part of the caches: both are copied side by side,
+// unless too few samples are taken for that.
 template <typename T>
-void backward_head(const MsDeformAttnArgs& args, const MsDeformAttnGradients& gradients, int64_t image, int64_t head) {
+class HeadValues {
+ public:
+  using A = accumulator_t<T>;
+
+  explicit HeadValues(const MsDeformAttnArgs& args)
+      : args_(args), row_(args.heads * args.channels), copied_(copies(args)), arena_(copied_ ? bytes(args) : 0) {}
+
+  void take(int64_t at, A* gradient) {
+    value = static_cast<const T*>(args_.value) + at;
+    value_gradient = given_ = gradient + at;
+    cell_stride = row_;
+    if (copied_) {
+      const int64_t size = args_.cells * args_.channels;
+      arena_.clear();
+      T* const values = arena_.template take<T>(size);
+      for_cells([&](int64_t to, int64_t from) { std::copy_n(value + from, args_.channels, values + to); });
+      value = values;
+      value_gradient = arena_.template take<A>(size);
+      cell_stride = args_.channels;
+    }
+    for (int64_t cell = 0; cell < args_.cells; ++cell) {
+      std::fill_n(value_gradient + cell * cell_stride, args_.channels, A(0));
+    }
+  }
+
+  void give_back() const {
+    if (!copied_) return;
+    for_cells([&](int64_t from, int64_t to) { std::copy_n(value_gradient + from, args_.channels, given_ + to); });
+  }
+
+  const T* value = nullptr;
+  A* value_gradient = nullptr;
+  int64_t cell_stride = 0;
+
+ private:
+  static bool copies(const MsDeformAttnArgs& args) {
+    constexpr int64_t kReadsPerCell = 8;
+    return args.heads > 1 && 4 * args.queries * args.samples() >= kReadsPerCell * args.cells;
+  }
+
+  static size_t bytes(const MsDeformAttnArgs& args) {
+    constexpr size_t kLines = 2 * 64;  // of the cache, which begin an array
+    return static_cast<size_t>(args.cells * args.channels) * (sizeof(T) + sizeof(A)) + kLines;
+  }
+
+  // Calls function(where it is side by side, where it is in a row of all heads) for each cell.
+  template <typename Function>
+  void for_cells(const Function& function) const {
+    for (int64_t cell = 0; cell < args_.cells; ++cell) function(cell * args_.channels, cell * row_);
+  }
+
+  const MsDeformAttnArgs& args_;
+  int64_t row_;
+  bool copied_;
+  Arena arena_;
+  A* given_ = nullptr;
+};
+
+template <typename T>
+void backward_head(const MsDeformAttnArgs& args, const MsDeformAttnGradients& gradients, int64_t image, int64_t head,
+                   HeadValues<T>& values) {
   using A = accumulator_t<T>;
   const int64_t row = args.heads * args.channels, samples = args.samples();
-  const int64_t value_at = image * args.cells * row + head * args.channels;
-  const T* value = static_cast<const T*>(args.value) + value_at;
-  A* value_gradient = static_cast<A*>(gradients.value) + value_at;
+  values.take(image * args.cells * row + head * args.channels, static_cast<A*>(gradients.value));
   Samples<A> taps(args, 1);
   const int64_t padded = (samples + kSamplePadding - 1) / kSamplePadding * kSamplePadding;
   std::vector<A> products(4 * padded), slope(args.channels);
@@ -99,12 +160,13 @@ void backward_head(const MsDeformAttnArgs& args, const MsDeformAttnGradients& gr
     const T* from = static_cast<const T*>(gradients.output) + q * row + head * args.channels;
     for (int64_t c = 0; c < args.channels; ++c) slope[c] = widen(from[c]);
     taps.locate(static_cast<const A*>(args.locations) + 2 * first, attention);
-    cpu_kernels().attention.get<T>().scatter(value, value_gradient, row, args.channels, taps.taps, samples,
-                                             slope.data(), dots);
+    cpu_kernels().attention.get<T>().scatter(values.value, values.value_gradient, values.cell_stride, args.channels,
+                                             taps.taps, samples, slope.data(), dots);
     cpu_kernels().attention_samples.get<A>().slopes(taps.grid, taps.taps, attention, dots,
                                                     static_cast<A*>(gradients.locations) + 2 * first,
                                                     static_cast<A*>(gradients.weights) + first);
   }
+  values.give_back();
 }
 
 }  // namespace
@@ -118,9 +180,8 @@ void ms_deform_attn_backward_cpu(const MsDeformAttnArgs& args, const MsDeformAtt
   const int64_t grain = grain_of(4.0 * static_cast<double>(args.queries) * flops_of_head(args));
   for_dtype(args.dtype, [&](auto zero) {
     parallel_for(run, args.batch * args.heads, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        backward_head<decltype(zero)>(args, gradients, i / args.heads, i % args.heads);
-      }
+      HeadValues<decltype(zero)> values(args);
+      for (int64_t i = begin; i < end; ++i) backward_head(args, gradients, i / args.heads, i % args.heads, values);
     });
   });
 }

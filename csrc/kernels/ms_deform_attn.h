@@ -40,7 +40,7 @@ struct MsDeformAttnArgs {
 // All of A, which is float, or double for double values.
 struct MsDeformAttnGradients {
   const void* output;  // [batch, queries, heads, channels], in `dtype`
-  void* value;         // as `value`, zeros on entry
+  void* value;         // as `value`; on a device, zeros on entry
   void* locations;     // as `locations`
   void* weights;       // as `weights`
 };
@@ -48,7 +48,8 @@ struct MsDeformAttnGradients {
 // Writes [batch, queries, heads, channels].
 void ms_deform_attn_forward_cpu(const MsDeformAttnArgs& args, void* output, ParallelRunner run);
 
-// Deterministic: each image's head is summed by one task, query by query.
+// Deterministic: each image's head is summed by one task, query by query. A task may hold a copy of its head's values
+// and of their gradient.
 void ms_deform_attn_backward_cpu(const MsDeformAttnArgs& args, const MsDeformAttnGradients& gradients,
                                  ParallelRunner run);
 

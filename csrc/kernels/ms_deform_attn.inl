@@ -3,23 +3,9 @@
 namespace fastdet {
 inline namespace FASTDET_ISA {
 
-// A vector of integers as wide as A, and what comparisons of A give.
-template <typename A>
-using mask_t = decltype(vector_t<A>{} < vector_t<A>{});
-
 template <typename A>
 inline void store_integers(integer_t<A>* to, mask_t<A> value) {
   std::memcpy(to, &value, sizeof(value));
-}
-
-template <typename A>
-inline A sum_of_lanes(vector_t<A> value) {
-  A lanes[kLanes<A>];
-  store<A>(lanes, value);
-  for (int half = kLanes<A> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
 }
 
 // A vector of samples at a time. Weights are those of the cells times those of the attention, 0 for cells outside.
@@ -140,13 +126,30 @@ inline void prefetch_cells(const T* value, const accumulator_t<T>* value_gradien
   }
 }
 
+// `kVectors` vectors of channels of one sample, which `gradient` points to; adds to the products of its four cells.
+template <int kVectors, typename T, typename A>
+inline void scatter(const T* value, A* value_gradient, int64_t cell_stride, const AttentionTaps<A>& taps,
+                    int64_t sample, const A* gradient, vector_t<A> dots[4]) {
+  using V = vector_t<A>;
+  V slope[kVectors];
+  for (int v = 0; v < kVectors; ++v) slope[v] = load(gradient + v * kLanes<A>);
+  for (int corner = 0; corner < 4; ++corner) {
+    const int64_t at = taps.cell[corner][sample] * cell_stride;
+    const V weight = splat(taps.weight[corner][sample]);
+    for (int v = 0; v < kVectors; ++v) {
+      A* const cell_gradient = value_gradient + at + v * kLanes<A>;
+      dots[corner] = multiply_add(slope[v], V(load(value + at + v * kLanes<A>)), dots[corner]);
+      store<A>(cell_gradient, multiply_add(weight, slope[v], load(cell_gradient)));
+    }
+  }
+}
+
 // Adds to the gradient of the values, and gives each sample's products of the gradient with its four cells.
 template <typename T>
 inline void scatter_samples(const T* value, accumulator_t<T>* value_gradient, int64_t cell_stride, int64_t channels,
                             const AttentionTaps<accumulator_t<T>>& taps, int64_t size, const accumulator_t<T>* gradient,
                             accumulator_t<T>* const dots[4]) {
   using A = accumulator_t<T>;
-  using V = vector_t<A>;
   constexpr int64_t lanes = kLanes<A>;
   for (int64_t i = 0; i < size; ++i) {
     if (i + kSamplesAhead < size) {
@@ -156,23 +159,20 @@ inline void scatter_samples(const T* value, accumulator_t<T>* value_gradient, in
       for (int corner = 0; corner < 4; ++corner) dots[corner][i] = A(0);
       continue;
     }
+    vector_t<A> products[4] = {};
+    int64_t c = 0;
+    for (; c + 2 * lanes <= channels; c += 2 * lanes) {
+      scatter<2>(value + c, value_gradient + c, cell_stride, taps, i, gradient + c, products);
+    }
+    for (; c + lanes <= channels; c += lanes) {
+      scatter<1>(value + c, value_gradient + c, cell_stride, taps, i, gradient + c, products);
+    }
     for (int corner = 0; corner < 4; ++corner) {
       const int64_t at = taps.cell[corner][i] * cell_stride;
-      const T* cell = value + at;
-      A* cell_gradient = value_gradient + at;
-      const A weight = taps.weight[corner][i];
-      const V factor = splat(weight);
-      V dot{};
-      int64_t c = 0;
-      for (; c + lanes <= channels; c += lanes) {
-        const V slope = load(gradient + c);
-        dot = multiply_add(slope, V(load(cell + c)), dot);
-        store<A>(cell_gradient + c, multiply_add(factor, slope, load(cell_gradient + c)));
-      }
-      A sum = sum_of_lanes<A>(dot);
-      for (; c < channels; ++c) {
-        sum += gradient[c] * widen(cell[c]);
-        cell_gradient[c] += weight * gradient[c];
+      A sum = sum_of_lanes<A>(products[corner]);
+      for (int64_t k = c; k < channels; ++k) {
+        sum += gradient[k] * widen(value[at + k]);
+        value_gradient[at + k] += taps.weight[corner][i] * gradient[k];
       }
       dots[corner][i] = sum;
     }

@@ -4,72 +4,13 @@
 #include <algorithm>
 #include <vector>
 
-#include "bilinear.h"
 #include "cpu_kernels.h"
+#include "roi_tables.h"
 
 namespace fastdet {
 namespace {
 
 constexpr int64_t kChannelBlock = 64;
-
-// The cells that each bin of one axis touches, with the weights of its samples merged.
-template <typename A>
-class AxisTable {
- public:
-  void build(const RoiAxis<A>& axis, int64_t bins, int size) {
-    begin_.clear();
-    cells_.clear();
-    weights_.clear();
-    for (int64_t bin = 0; bin < bins; ++bin) {
-      begin_.push_back(static_cast<int>(cells_.size()));
-      const SampleRange range = samples_between(axis, bin, -1.0, static_cast<double>(size));
-      for (int64_t i = range.begin; i < range.end; ++i) {
-        const AxisSample<A> sample = axis_sample(sample_position(axis, bin, i), size);
-        add(sample.low, sample.low_weight);
-        add(sample.high, sample.high_weight);
-      }
-    }
-    begin_.push_back(static_cast<int>(cells_.size()));
-  }
-
-  AxisWeights<A> weights() const { return {begin_.data(), cells_.data(), weights_.data()}; }
-
-  bool empty() const { return cells_.empty(); }
-  int first_cell() const { return *std::min_element(cells_.begin(), cells_.end()); }
-  int last_cell() const { return *std::max_element(cells_.begin(), cells_.end()); }
-
- private:
-  // Samples are in order along the axis, so an equal cell of this bin is one of the last two.
-  void add(int cell, A weight) {
-    if (weight == A(0)) return;
-    const size_t first = static_cast<size_t>(begin_.back());
-    for (size_t back = 1; back <= 2 && first + back <= cells_.size(); ++back) {
-      if (cells_[cells_.size() - back] == cell) {
-        weights_[weights_.size() - back] += weight;
-        return;
-      }
-    }
-    cells_.push_back(cell);
-    weights_.push_back(weight);
-  }
-
-  std::vector<int> begin_;
-  std::vector<int> cells_;
-  std::vector<A> weights_;
-};
-
-template <typename A>
-struct RoiTables {
-  AxisTable<A> y;
-  AxisTable<A> x;
-  A count;
-
-  bool empty() const { return y.empty() || x.empty(); }
-
-  RoiWeights<A> weights(const RoiAlignArgs& args) const {
-    return {y.weights(), x.weights(), args.out_h, args.out_w, count};
-  }
-};
 
 template <typename A>
 int level_of(const RoiAlignArgs& args, int64_t index) {
@@ -95,57 +36,97 @@ int64_t pooled_nanoseconds(const RoiAlignArgs& args) {
   return std::max<int64_t>(1, args.channels * args.out_h * args.out_w);  // about 1 ns a value
 }
 
+// A RoI with its image on its level and its place in the result.
 template <typename T>
-void forward_roi(const RoiAlignArgs& args, int64_t index, RoiTables<accumulator_t<T>>& tables,
-                 std::vector<accumulator_t<T>>& line, std::vector<T>& block) {
+struct PlacedRoi {
+  RoiTables<accumulator_t<T>> tables;
+  BinTable<accumulator_t<T>> columns;  // this and the next where channels lie apart
+  RoiPlane<accumulator_t<T>> plane;
+  const FeatureLevel* level;
+  const T* image;
+  T* out;
+};
+
+template <typename T>
+void place_roi(const RoiAlignArgs& args, int64_t index, PlacedRoi<T>& roi) {
   using A = accumulator_t<T>;
-  const RoiAlignLoops<T>& loops = cpu_kernels().roi_align.get<T>();
-  const FeatureLevel& level = args.levels[level_of<A>(args, index)];
-  const int64_t bins = args.out_h * args.out_w;
-  T* out = static_cast<T*>(args.pooled) + index * args.channels * bins;
-  build_tables(args, index, level, tables);
-  if (tables.empty()) {
-    std::fill(out, out + args.channels * bins, narrow<T>(A(0)));
-    return;
-  }
+  roi.level = &args.levels[level_of<A>(args, index)];
   const int64_t image = static_cast<int64_t>(static_cast<const A*>(args.rois)[index * 5]);
-  const T* data = static_cast<const T*>(level.data) + image * level.stride_n;
-  const RoiWeights<A> weights = tables.weights(args);
-  const ImageStrides strides{level.stride_h, level.stride_w};
-  if (!is_channels_last(level, args.channels)) {
-    const int x_begin = tables.x.first_cell();
-    const int x_end = tables.x.last_cell() + 1;
-    line.resize(x_end - x_begin + kLinePadding);
-    const int64_t plane_size = (level.height - 1) * level.stride_h + (level.width - 1) * level.stride_w + 1;
-    const int64_t bin_stride = args.pooled_channels_last ? args.channels : 1;
-    const int64_t channel_stride = args.pooled_channels_last ? 1 : bins;
-    for (int64_t c = 0; c < args.channels; ++c) {
-      const T* plane = data + c * level.stride_c;
-      loops.forward_plane(plane, plane + plane_size, strides, weights, x_begin, x_end, line.data(),
-                          out + c * channel_stride, bin_stride);
+  roi.image = static_cast<const T*>(roi.level->data) + image * roi.level->stride_n;
+  roi.out = static_cast<T*>(args.pooled) + index * args.channels * args.out_h * args.out_w;
+  build_tables(args, index, *roi.level, roi.tables);
+}
+
+template <typename T>
+void place_columns(const RoiAlignArgs& args, PlacedRoi<T>& roi) {
+  const RoiWeights<accumulator_t<T>> weights = roi.tables.weights(args);
+  const int x_begin = roi.tables.x.first_cell(), x_end = roi.tables.x.last_cell() + 1;
+  roi.columns.build(weights.x, args.out_w, x_begin);
+  roi.plane = {weights.y, roi.columns.taps(), x_begin, x_end, args.out_h, args.out_w, weights.count};
+}
+
+template <typename T>
+void pool_rows(const RoiAlignArgs& args, const PlacedRoi<T>& roi, std::vector<T>& block) {
+  const RoiAlignLoops<T>& loops = cpu_kernels().roi_align.get<T>();
+  const RoiWeights<accumulator_t<T>> weights = roi.tables.weights(args);
+  const ImageStrides strides{roi.level->stride_h, roi.level->stride_w};
+  if (args.pooled_channels_last) return loops.forward_rows(roi.image, strides, args.channels, weights, roi.out);
+  const int64_t bins = args.out_h * args.out_w;
+  block.resize(bins * kChannelBlock);
+  for (int64_t c = 0; c < args.channels; c += kChannelBlock) {
+    const int64_t width = std::min(kChannelBlock, args.channels - c);
+    loops.forward_rows(roi.image + c, strides, width, weights, block.data());
+    for (int64_t k = 0; k < width; ++k) {
+      for (int64_t bin = 0; bin < bins; ++bin) roi.out[(c + k) * bins + bin] = block[bin * width + k];
     }
-  } else if (args.pooled_channels_last) {
-    loops.forward_rows(data, strides, args.channels, weights, out);
-  } else {
-    block.resize(bins * kChannelBlock);
-    for (int64_t c = 0; c < args.channels; c += kChannelBlock) {
-      const int64_t width = std::min(kChannelBlock, args.channels - c);
-      loops.forward_rows(data + c, strides, width, weights, block.data());
-      for (int64_t k = 0; k < width; ++k) {
-        for (int64_t bin = 0; bin < bins; ++bin) out[(c + k) * bins + bin] = block[bin * width + k];
-      }
+  }
+}
+
+// A channel of all RoIs before the next channel: a plane lies on few pages, and what RoIs share of it is read once.
+template <typename T>
+void pool_planes(const RoiAlignArgs& args, const PlacedRoi<T>* rois, int64_t count, accumulator_t<T>* line) {
+  const RoiAlignLoops<T>& loops = cpu_kernels().roi_align.get<T>();
+  const int64_t bin_stride = args.pooled_channels_last ? args.channels : 1;
+  const int64_t channel_stride = args.pooled_channels_last ? 1 : args.out_h * args.out_w;
+  for (int64_t c = 0; c < args.channels; ++c) {
+    for (int64_t i = 0; i < count; ++i) {
+      const PlacedRoi<T>& roi = rois[i];
+      const FeatureLevel& level = *roi.level;
+      const T* plane = roi.image + c * level.stride_c;
+      const int64_t plane_size = (level.height - 1) * level.stride_h + (level.width - 1) * level.stride_w + 1;
+      const int64_t ahead = c + 1 < args.channels && level.stride_w == 1 ? level.stride_c : 0;
+      loops.forward_plane(plane, plane + plane_size, ahead, {level.stride_h, level.stride_w}, roi.plane, line,
+                          roi.out + c * channel_stride, bin_stride);
     }
   }
 }
 
 template <typename T>
 void forward(const RoiAlignArgs& args, ParallelRunner run) {
+  constexpr int64_t kRoisAtOnce = 64;  // what one channel of them reads stays in the second-level cache
+  const int64_t pooled_values = args.channels * args.out_h * args.out_w;
   const int64_t grain = std::max<int64_t>(1, kMinTaskNanoseconds / pooled_nanoseconds(args));
   parallel_for(run, args.num_rois, grain, [&](int64_t begin, int64_t end) {
-    RoiTables<accumulator_t<T>> tables;
+    std::vector<PlacedRoi<T>> rois(std::min(kRoisAtOnce, end - begin));
     std::vector<accumulator_t<T>> line;
     std::vector<T> block;
-    for (int64_t index = begin; index < end; ++index) forward_roi<T>(args, index, tables, line, block);
+    for (int64_t first = begin; first < end; first += kRoisAtOnce) {
+      int64_t planes = 0;
+      for (int64_t index = first; index < std::min(end, first + kRoisAtOnce); ++index) {
+        PlacedRoi<T>& roi = rois[planes];
+        place_roi(args, index, roi);
+        if (roi.tables.empty()) {
+          std::fill_n(roi.out, pooled_values, narrow<T>(accumulator_t<T>(0)));
+        } else if (is_channels_last(*roi.level, args.channels)) {
+          pool_rows(args, roi, block);
+        } else {
+          place_columns(args, roi);
+          line.resize(std::max<size_t>(line.size(), roi.plane.x_end - roi.plane.x_begin + kLinePadding));
+          ++planes;
+        }
+      }
+      pool_planes(args, rois.data(), planes, line.data());
+    }
   });
 }
 

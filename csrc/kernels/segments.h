@@ -44,7 +44,9 @@ struct Segments {
   std::vector<int64_t> starts;
 };
 
-inline Segments split_by_group(const std::vector<int64_t>& order, const int64_t* groups) {
+// `order[rank]` is an index; its size() is the number of ranks.
+template <typename Order>
+Segments split_by_group(const Order& order, const int64_t* groups) {
   const int64_t size = static_cast<int64_t>(order.size());
   Segments segments;
   segments.ranks.resize(size);

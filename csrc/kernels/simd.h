@@ -36,6 +36,10 @@ using vector_t = typename VectorOf<A>::type;
 template <typename A>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(A));
 
+// A vector of integers as wide as A, and what comparisons of A give.
+template <typename A>
+using mask_t = decltype(vector_t<A>{} < vector_t<A>{});
+
 typedef uint32_t BitsVector __attribute__((vector_size(kVectorBytes)));
 typedef uint16_t HalfBitsVector __attribute__((vector_size(kVectorBytes / 2)));
 
@@ -153,6 +157,102 @@ inline void store<Half>(Half* to, vector_t<float> value) {
   const __m128i half = _mm256_cvtps_ph(reinterpret_cast<__m256>(plain), _MM_FROUND_TO_NEAREST_INT);
 #endif
   std::memcpy(to, &half, sizeof(half));
+}
+#endif
+
+// The first `count` lanes of a vector.
+template <typename T, typename V>
+inline void store_first(T* to, V value, int64_t count) {
+  constexpr int lanes = sizeof(V) / sizeof(value[0]);
+  T all[lanes];
+  store<T>(all, value);
+  for (int64_t i = 0; i < count; ++i) to[i] = all[i];
+}
+
+#if FASTDET_VECTOR_BYTES == 64
+inline void store_first(float* to, vector_t<float> value, int64_t count) {
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1u), value);
+}
+#endif
+
+// The upper half is added to the lower, and so on.
+template <typename A>
+inline A sum_of_lanes(vector_t<A> value) {
+  A lanes[kLanes<A>];
+  store<A>(lanes, value);
+  for (int half = kLanes<A> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+#if FASTDET_VECTOR_BYTES >= 32
+template <>
+inline float sum_of_lanes<float>(vector_t<float> value) {
+#if FASTDET_VECTOR_BYTES == 64
+  const __m256 eight =
+      _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xFF, value, 0), _mm512_maskz_extractf32x8_ps(0xFF, value, 1));
+#else
+  const __m256 eight = value;
+#endif
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+#endif
+
+// `integers` are as wide as A.
+template <typename A, typename Integer>
+inline mask_t<A> load_mask(const Integer* integers) {
+  static_assert(sizeof(Integer) == sizeof(A), "a lane of the mask is as wide as A");
+  mask_t<A> value;
+  std::memcpy(&value, integers, sizeof(value));
+  return value;
+}
+
+// values[at[lane]] in each lane.
+#if FASTDET_VECTOR_BYTES == 64
+inline vector_t<float> gather(const float* values, mask_t<float> at) {
+  return _mm512_mask_i32gather_ps(vector_t<float>{}, 0xFFFF, reinterpret_cast<__m512i>(at), values, 4);
+}
+inline vector_t<double> gather(const double* values, mask_t<double> at) {
+  return _mm512_mask_i64gather_pd(vector_t<double>{}, 0xFF, reinterpret_cast<__m512i>(at), values, 8);
+}
+#elif FASTDET_VECTOR_BYTES == 32
+inline vector_t<float> gather(const float* values, mask_t<float> at) {
+  const vector_t<float> zero{};
+  return _mm256_mask_i32gather_ps(zero, values, reinterpret_cast<__m256i>(at), reinterpret_cast<__m256>(zero == zero),
+                                  4);
+}
+inline vector_t<double> gather(const double* values, mask_t<double> at) {
+  const vector_t<double> zero{};
+  return _mm256_mask_i64gather_pd(zero, values, reinterpret_cast<__m256i>(at), reinterpret_cast<__m256d>(zero == zero),
+                                  8);
+}
+#else
+template <typename A>
+inline vector_t<A> gather(const A* values, mask_t<A> at) {
+  vector_t<A> result;
+  for (int lane = 0; lane < kLanes<A>; ++lane) result[lane] = values[at[lane]];
+  return result;
+}
+#endif
+
+// The same from two vectors' worth of values, which can all be read.
+template <typename A>
+constexpr int kShortLine = 2 * kLanes<A>;
+
+#if FASTDET_VECTOR_BYTES == 64
+inline vector_t<float> gather_short(const float* values, mask_t<float> at) {
+  return _mm512_permutex2var_ps(load(values), reinterpret_cast<__m512i>(at), load(values + kLanes<float>));
+}
+inline vector_t<double> gather_short(const double* values, mask_t<double> at) {
+  return _mm512_permutex2var_pd(load(values), reinterpret_cast<__m512i>(at), load(values + kLanes<double>));
+}
+#else
+template <typename A>
+inline vector_t<A> gather_short(const A* values, mask_t<A> at) {
+  return gather(values, at);
 }
 #endif
 

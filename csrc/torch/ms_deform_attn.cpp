@@ -1,6 +1,8 @@
 // Deformable attention ops on the CPU.
 #include "ms_deform_attn.h"
 
+#include "../kernels/memory.h"
+
 namespace fastdet {
 namespace {
 
@@ -17,6 +19,9 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(const Tensor& grad, c
                                                            const Tensor& weights) {
   const MsDeformAttnArguments arguments(value, sizes, locations, weights);
   MsDeformAttnGradientTensors gradients(grad, arguments);
+  for (Tensor* tensor : {&gradients.value, &gradients.locations, &gradients.weights}) {
+    prefer_large_pages(tensor->mutable_data_ptr(), static_cast<size_t>(tensor->numel()) * tensor->element_size());
+  }
   ms_deform_attn_backward_cpu(arguments.args, gradients.pointers(), run_in_torch_pool);
   return {torch::stable::to(gradients.value, value.scalar_type()), gradients.locations, gradients.weights};
 }

@@ -70,7 +70,6 @@ struct MsDeformAttnGradientTensors {
     check_shape("grad", grad, {args.batch, args.queries, args.heads * args.channels});
     check_dtype("grad", grad, arguments.value.scalar_type());
     check_same_device("grad", grad, arguments.value);
-    torch::stable::zero_(value);
   }
 
   MsDeformAttnGradients pointers() {

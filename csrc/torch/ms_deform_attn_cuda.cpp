@@ -21,6 +21,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(const Tensor& grad, c
   const DeviceGuard guard(value.get_device_index());
   const MsDeformAttnArguments arguments(value, sizes, locations, weights);
   MsDeformAttnGradientTensors gradients(grad, arguments);
+  torch::stable::zero_(gradients.value);
   check_cuda("ms_deform_attn_backward",
              ms_deform_attn_backward_cuda(arguments.args, gradients.pointers(), current_stream(value)));
   return {torch::stable::to(gradients.value, value.scalar_type()), gradients.locations, gradients.weights};

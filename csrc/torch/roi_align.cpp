@@ -29,6 +29,7 @@ Tensor roi_align(std::vector<Tensor> features, const Tensor& rois, std::optional
   Tensor pooled = new_tensor({args.num_rois, args.channels, output_h, output_w}, dtype, rois, format_of(channels_last));
   if (pooled.numel() == 0) return pooled;
   args.pooled = pooled.mutable_data_ptr();
+  prefer_large_pages(args.pooled, static_cast<size_t>(pooled.numel()) * pooled.element_size());
   roi_align_forward_cpu(args, run_in_torch_pool);
   return pooled;
 }

@@ -99,7 +99,7 @@ struct Sums {
 
 Sums backward(Case& c, fastdet::ParallelRunner run) {
   point(c);
-  Sums sums{std::vector<double>(c.value.size(), 0), std::vector<double>(c.locations.size(), -1),
+  Sums sums{std::vector<double>(c.value.size(), -1), std::vector<double>(c.locations.size(), -1),
             std::vector<double>(c.weights.size(), -1)};
   const fastdet::MsDeformAttnGradients gradients{c.slope.data(), sums.value.data(), sums.locations.data(),
                                                  sums.weights.data()};
@@ -136,7 +136,8 @@ void threads_change_no_bit(Case& c) {
 
 int main() {
   Case cases[] = {make_case(2, 5, 2, 5, 2, {{6, 4}, {3, 2}}, 1), make_case(1, 1, 1, 1, 1, {{1, 1}}, 2),
-                  make_case(3, 7, 3, 37, 3, {{9, 5}, {4, 7}, {1, 3}}, 3), make_case(1, 40, 8, 32, 4, {{13, 17}}, 4)};
+                  make_case(3, 7, 3, 37, 3, {{9, 5}, {4, 7}, {1, 3}}, 3), make_case(1, 40, 8, 32, 4, {{13, 17}}, 4),
+                  make_case(2, 60, 3, 20, 4, {{5, 7}, {3, 2}}, 5)};
   for (Case& c : cases) {
     equals_plain_loops(c);
     gradients_equal_differences(c);

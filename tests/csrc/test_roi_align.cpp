@@ -123,6 +123,49 @@ void layouts_agree_and_gradients_are_transposes() {
   for (const float value : map_grad) EXPECT(std::isfinite(value));
 }
 
+// More RoIs than are taken at once, windows wider than two vectors, more bins than lanes; one cell is infinite, and only
+// the bins that take it may be.
+void layouts_agree_on_wide_windows() {
+  constexpr int64_t channels = 3, height = 9, width = 90, bins = 2 * 18, count = 150;
+  testing::Random random(7);
+  std::vector<float> map = random_values(channels * height * width, 3), last_map(map.size()), rois;
+  map[4 * width + 60] = std::numeric_limits<float>::infinity();
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t s = 0; s < height * width; ++s) last_map[s * channels + c] = map[c * height * width + s];
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = 100.0f * random.uniform() - 5.0f, y = 9.0f * random.uniform();
+    rois.insert(rois.end(), {0.0f, x, y, x + 90.0f * random.uniform(), y + 5.0f * random.uniform()});
+  }
+  for (const int64_t sampling_ratio : {0, 2}) {
+    std::vector<float> pooled(count * channels * bins), last_pooled(pooled.size());
+    RoiAlignArgs args{};
+    args.levels[0] = {map.data(), height, width, 0, height * width, width, 1, 1.0};
+    args.num_levels = 1;
+    args.dtype = DType::kFloat32;
+    args.batch = 1;
+    args.channels = channels;
+    args.rois = rois.data();
+    args.num_rois = count;
+    args.out_h = 2;
+    args.out_w = 18;
+    args.sampling_ratio = sampling_ratio;
+    args.aligned = true;
+    args.finest_scale = 56.0;
+    args.pooled = pooled.data();
+    fastdet::roi_align_forward_cpu(args, testing::run_on_two_threads);
+    args.levels[0] = {last_map.data(), height, width, 0, 1, width * channels, channels, 1.0};
+    args.pooled = last_pooled.data();
+    fastdet::roi_align_forward_cpu(args, testing::run_on_two_threads);
+    int64_t infinite = 0;
+    for (size_t i = 0; i < pooled.size(); ++i) {
+      infinite += std::isinf(pooled[i]);
+      EXPECT(std::isinf(pooled[i]) ? pooled[i] == last_pooled[i] : std::fabs(pooled[i] - last_pooled[i]) < 1e-5f);
+    }
+    EXPECT(infinite > 0 && infinite < count * bins);
+  }
+}
+
 void bad_rois_are_found() {
   std::vector<float> map(kBatch * kChannels * kHeight * kWidth), pooled;
   for (const float image : {-1.0f, 2.0f, 1e20f, std::numeric_limits<float>::quiet_NaN()}) {
@@ -150,6 +193,7 @@ void halves_convert_exactly() {
 int main() {
   known_values();
   layouts_agree_and_gradients_are_transposes();
+  layouts_agree_on_wide_windows();
   bad_rois_are_found();
   halves_convert_exactly();
   return testing::report();
