@@ -221,7 +221,7 @@ def _engine(kind: str, model: Any, metadata: Metadata, batch: int, device: torch
         file.flush()
         engine = Engine(file.name, metadata, {"library": library}, torch.cuda.get_device_name(device))
     outputs = list(engine.outputs)
-    return SlotSession(engine.name, engine.prepare, outputs, (*metadata.shape, 3), device, batches=engine.batches)
+    return SlotSession(engine.name, engine.prepare, outputs, device, batches=engine.batches)
 
 
 def _torchvision(config: str, pixels: Tensor, device: torch.device) -> Run | None:

@@ -26,6 +26,11 @@ def parser() -> argparse.ArgumentParser:
         "FILE-HxW, among which the runtime chooses",
     )  # fmt: skip
     p.add_argument(
+        "--dynamic-hw", action="store_true",
+        help="one file for all sizes up to --shape, slower than a file for each; two --shape are the least and the "
+        "greatest, three the least, the usual and the greatest",
+    )  # fmt: skip
+    p.add_argument(
         "-o", "--output", metavar="FILE", required=True,
         help="the file to write, .onnx, .pt2 (torch) or .engine; the .json beside it tells about it",
     )  # fmt: skip
@@ -77,6 +82,12 @@ def command(options: argparse.Namespace) -> int:
         options.verify = 0
     if options.backend == "torch" and options.precision == "int8":
         raise FastdetError("--precision int8: programs of the torch backend compute in fp32, fp16 or bf16")
+    if options.backend == "torch" and options.dynamic_hw:
+        raise FastdetError("--dynamic-hw: programs of the torch backend have one size; give --shape for each")
+    if options.dynamic_hw and len(options.shape) > 3:
+        raise FastdetError(
+            f"--dynamic-hw takes the least, the usual and the greatest --shape, not {len(options.shape)}"
+        )
     suffix = SUFFIXES.get(options.backend, ".engine")
     if not options.output.endswith(suffix):
         raise FastdetError(f"--output must end in {suffix} for --backend {options.backend}, not {options.output!r}")

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,11 +27,14 @@ from fastdet.deploy.plugins.rewriting import read_with_plugins
 from fastdet.deploy.quantise import quantise
 from fastdet.deploy.tensorrt import EngineOptions
 from fastdet.deploy.verify import LIMITS, limits_of
-from fastdet.proving import fits, proof_batches, prove
+from fastdet.proving import crowd, fits, proof_batches, prove
 from fastdet.structures import Batch, ImageRecord, Sample
 from fastdet.utils import cli
 from fastdet.utils.errors import CheckpointError, EnvironmentProblem, FastdetError
 from fastdet.utils.files import write_bytes, write_text
+
+LEAST_SIDE = 64
+"""Pixels of the least picture of --dynamic-hw where none is given."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,26 +44,45 @@ def run(options: argparse.Namespace) -> int:
     shapes = list(dict.fromkeys((height, width) for height, width in options.shape))
     for shape in shapes:
         check_shape(detector, shape)
+    file = Path(options.output)
+    if options.dynamic_hw:
+        divisor: int = detector.preprocess.pad_divisor  # type: ignore[assignment, union-attr]
+        least = shapes[0] if len(shapes) > 1 else _least_shape(shapes[0], divisor)
+        return _export(experiment, detector, classes, Sizes(shapes[-1], least, shapes[-2:][0]), file, options)
     codes = []
     for height, width in shapes:
-        file = Path(options.output)
         if len(shapes) > 1:
-            file = file.with_name(f"{file.stem}-{height}x{width}{file.suffix}")
-        codes.append(_export(experiment, detector, classes, (height, width), file, options))
+            file = Path(options.output).with_name(f"{Path(options.output).stem}-{height}x{width}{file.suffix}")
+        codes.append(_export(experiment, detector, classes, Sizes((height, width)), file, options))
     return max(codes)
+
+
+class Sizes(NamedTuple):
+    """(H, W) of the input of a file: the only one, or the greatest, the least and the usual one."""
+
+    greatest: tuple[int, int]
+    least: tuple[int, int] | None = None
+    usual: tuple[int, int] | None = None
+
+
+def _least_shape(shape: tuple[int, int], divisor: int) -> tuple[int, int]:
+    """What --dynamic-hw begins with where it is not said."""
+    height, width = (min(side, -(-LEAST_SIDE // divisor) * divisor) for side in shape)
+    return height, width
 
 
 def _export(
     experiment: Experiment,
     detector: nn.Module,
     classes: tuple[str, ...],
-    shape: tuple[int, int],
+    sizes: Sizes,
     file: Path,
     options: argparse.Namespace,
 ) -> int:
-    """Exports one shape, proves, writes the record."""
+    """Exports one file, proves, writes the record."""
     graph = GraphOptions(
-        shape=shape,
+        shape=sizes.greatest,
+        least_shape=sizes.least,
         layout=options.layout,
         whole_images=options.whole_images,
         candidates=options.candidates,
@@ -71,7 +93,9 @@ def _export(
     target = file if options.backend == "torch" else file.with_suffix(".onnx")
     samples, records = _samples(experiment, graph, options) if options.verify else ([], [])
     batches = proof_batches(samples, graph.shape, whole_images=graph.whole_images) if samples else []
-    metadata = _metadata(experiment, detector, classes, graph, options)
+    if samples and sizes.least is not None:
+        batches += [crowd(samples, shape) for shape in dict.fromkeys((sizes.least, sizes.usual or sizes.least))]
+    metadata = _metadata(experiment, detector, classes, graph, sizes, options)
     calibration = calibrating.of_options(experiment, graph, options)
     start = time.perf_counter()
     details: dict[str, Any] = {}
@@ -211,12 +235,15 @@ def _metadata(
     detector: nn.Module,
     classes: tuple[str, ...],
     graph: GraphOptions,
+    sizes: Sizes,
     options: argparse.Namespace,
 ) -> Metadata:
     return Metadata(
         classes=tuple(classes),
         transforms=tuple(spec.to_dict() for spec in build.test_transform_specs(experiment)),
-        shape=graph.shape,
+        shape=sizes.greatest,
+        least_shape=sizes.least,
+        usual_shape=sizes.usual,
         layout=graph.layout,
         whole_images=graph.whole_images,
         pad_divisor=detector.preprocess.pad_divisor,  # type: ignore[union-attr, arg-type]
@@ -251,7 +278,7 @@ def _samples(
         dataset = build.build_dataset(split)
         chosen = [int(i) for i in np.linspace(0, len(dataset) - 1, min(options.verify, len(dataset)))]
         samples = [dataset.sample(i, np.random.default_rng(0)) for i in chosen]
-        if len(options.shape) == 1 or any(fits(sample, graph.shape) for sample in samples):
+        if len(options.shape) == 1 or options.dynamic_hw or any(fits(sample, graph.shape) for sample in samples):
             return samples, [dataset.record(i) for i in chosen]
     except (FastdetError, OSError) as problem:
         reason = str(problem).splitlines()[0]

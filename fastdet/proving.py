@@ -76,11 +76,17 @@ def proof_batches(samples: Sequence[Sample], shape: tuple[int, int], *, whole_im
             f"{height} x {width}; give a shape that holds them, or smaller scales in the test pipeline"
         )
     empty = np.full((*shape, 3), GREY, np.uint8)
-    crowd = _mosaic([np.ascontiguousarray(s.image) for s in fitting[:16]], shape)
+    crowded = _mosaic([np.ascontiguousarray(s.image) for s in fitting[:16]], shape)
     if whole_images:
         fitting = [s for s in fitting if s.image.shape[:2] == shape]
-    prepared = [prepare(empty, (), -1), prepare(crowd, (), -2), *fitting]
+    prepared = [prepare(empty, (), -1), prepare(crowded, (), -2), *fitting]
     return [collate(prepared[i : i + BATCH], fixed_size=shape) for i in range(0, len(prepared), BATCH)]
+
+
+def crowd(samples: Sequence[Sample], shape: tuple[int, int]) -> Batch:
+    """One crowded picture of a size, made of the samples."""
+    picture = _mosaic([np.ascontiguousarray(s.image) for s in samples[:16]], shape)
+    return collate([prepare(picture, (), -2)], fixed_size=shape)
 
 
 def fits(sample: Sample, shape: tuple[int, int]) -> bool:

@@ -128,7 +128,7 @@ class DeployedDetector(Deployed):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(H, W) that pictures are padded to."""
+        """(H, W) that pictures are padded to, of a graph for several sizes the greatest."""
         return self.metadata.shape
 
     def predict_batch(self, batch: Batch) -> Detections:
@@ -151,7 +151,8 @@ class DeployedDetector(Deployed):
         sizes = np.array([meta.input_size for meta in pictures.metas], np.int32)
         self._check_sizes(int(sizes[:, 0].max()), int(sizes[:, 1].max()), torch.from_numpy(sizes))
         first_channel = self.metadata.layout == "chw"
-        values = Fitting.fit(pictures, self.shape, session.device, channels_first=first_channel)
+        shape = self.metadata.padded(int(sizes[:, 0].max()), int(sizes[:, 1].max()))
+        values = Fitting.fit(pictures, shape, session.device, channels_first=first_channel)
         outputs = self._redone(session.run(values, sizes), lambda rows: values[rows].cpu().numpy(), sizes)
         return self.detections(outputs)
 
@@ -191,12 +192,12 @@ class DeployedDetector(Deployed):
         )
 
     def _images(self, pixels: Tensor, sizes: Tensor) -> np.ndarray:
-        (height, width), (most_h, most_w) = pixels.shape[2:], self.shape
+        height, width = pixels.shape[2:]
         self._check_sizes(height, width, sizes)
         values = pixels.cpu().numpy()
         if values.dtype != np.uint8:
             values = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-        padded = np.zeros((len(values), 3, most_h, most_w), np.uint8)
+        padded = np.zeros((len(values), 3, *self.metadata.padded(height, width)), np.uint8)
         padded[:, :, :height, :width] = values
         return np.ascontiguousarray(padded.transpose(0, 2, 3, 1)) if self.metadata.layout == "hwc" else padded
 

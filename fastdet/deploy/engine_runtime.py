@@ -142,8 +142,6 @@ def engine_session(
         )
     with torch.cuda.device(device):
         engine = Engine(file, metadata, facts, torch.cuda.get_device_name(device))
-    height, width = metadata.shape
-    shape = (height, width, 3) if metadata.layout == "hwc" else (3, height, width)
     return SlotSession(
-        engine.name, engine.prepare, list(engine.outputs), shape, device, batches=engine.batches, capture=capture
+        engine.name, engine.prepare, list(engine.outputs), device, batches=engine.batches, capture=capture
     )

@@ -5,6 +5,7 @@ body of that node, for these shapes and settings, is the function of the same na
 `static_*`, exported by itself. A runtime that has a kernel of its own for a node may use it instead.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -58,9 +59,13 @@ class FunctionLibrary:
     Args:
         candidates, rounds: of non-maximum suppression, see GraphOptions.
         area_factor: RoIs have up to this times the area that their pyramid level is for.
+        largest: (H, W) of the input, of a graph of any size the greatest; None: maps have one size.
     """
 
-    def __init__(self, *, candidates: int, rounds: int, area_factor: float = 1.0) -> None:
+    def __init__(
+        self, *, candidates: int, rounds: int, area_factor: float = 1.0, largest: tuple[int, int] | None = None
+    ) -> None:
+        self._largest = largest
         self._candidates = candidates
         self._rounds = rounds
         self._area_factor = area_factor
@@ -89,7 +94,7 @@ class FunctionLibrary:
 
     def _function(self, name: str, signature: _Signature, body: Callable[..., Any]) -> FunctionProto:
         """A body, which is taken apart once in a process, however many detectors and shapes use it."""
-        key = (signature, self._candidates, self._rounds, self._area_factor)
+        key = (signature, self._candidates, self._rounds, self._area_factor, self._largest)
         if key not in _MADE:
             _MADE[key] = _function(name, signature, body)
         made = FunctionProto()
@@ -221,7 +226,7 @@ class FunctionLibrary:
         finest_scale: float,
         channels_last: bool,
     ) -> Tensor:
-        sizes = [(int(f.shape[2]), int(f.shape[3])) for f in features]
+        sizes = [self._greatest(f, scale) for f, scale in zip(features, spatial_scales, strict=True)]
         cells = static_sampling.window_cells(sizes, spatial_scales, finest_scale, self._area_factor)
         if cells > MOST_CELLS:
             raise UnsupportedConfig(
@@ -232,7 +237,7 @@ class FunctionLibrary:
         def body(rois: Tensor, levels: Tensor | None, *features: Tensor) -> Tensor:
             return static_sampling.roi_align(
                 features, rois, levels, spatial_scales, (output_h, output_w), sampling_ratio, aligned, finest_scale,
-                area_factor=self._area_factor,
+                area_factor=self._area_factor, window=cells,
             )  # fmt: skip
 
         attributes: dict[str, Attribute] = {
@@ -244,6 +249,17 @@ class FunctionLibrary:
         }
         shape = (rois.shape[0], features[0].shape[1], output_h, output_w)
         return self._node("roi_align", (rois, levels, *features), attributes, [(features[0].dtype, shape)], body)[0]
+
+    def _greatest(self, level: Tensor, scale: float) -> tuple[int, int]:
+        """Height and width of a feature map, where they are dynamic those of the largest picture."""
+        sides = []
+        for axis in (0, 1):
+            side = level.shape[2 + axis]
+            if not isinstance(side, int):
+                assert self._largest is not None
+                side = math.ceil(self._largest[axis] * scale)
+            sides.append(side)
+        return sides[0], sides[1]
 
     def _deform_conv2d(
         self,

@@ -3,11 +3,12 @@
 Letters: B images, K detections, S side of a mask, H and W pixels of the size bucket.
 """
 
+import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ class GraphOptions:
         candidates: boxes that suppression looks at, the best of each image; `exact` says whether they sufficed.
         rounds: of the fixed-point suppression; `exact` says whether it settled.
         max_detections: K of detectors that keep as many detections as they have priors.
+        least_shape: (H, W) of the smallest input of a graph for all sizes up to `shape`; None: `shape` is the only one.
     """
 
     shape: tuple[int, int]
@@ -37,11 +39,18 @@ class GraphOptions:
     candidates: int = 1000
     rounds: int = 16
     max_detections: int = 300
+    least_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("candidates", "rounds", "max_detections"):
             if getattr(self, name) < 1:
                 raise FastdetError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.least_shape is None:
+            return
+        if any(least > most for least, most in zip(self.least_shape, self.shape, strict=True)):
+            raise FastdetError(f"--dynamic-hw: the least shape {self.least_shape} is larger than {self.shape}")
+        if self.whole_images:
+            raise FastdetError("--whole-images is for graphs of one size, not for --dynamic-hw")
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -65,12 +74,13 @@ class ExportModule(nn.Module):
     def __init__(self, detector: nn.Module, options: GraphOptions) -> None:
         super().__init__()
         check_shape(detector, options.shape)
+        check_shape(detector, options.least_shape or options.shape)
         if not hasattr(detector, "dense") and not hasattr(detector, "rpn"):
             raise UnsupportedConfig(
                 f"{type(detector).__name__} takes proposals from outside, so it cannot be exported: export a detector "
                 "that finds them itself, such as Faster R-CNN"
             )
-        self.detector = detector
+        self.detector = _limited(detector, options.max_detections) if options.least_shape else detector
         self.options = options
 
     def forward(self, images: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -101,10 +111,25 @@ class ExportModule(nn.Module):
 
     def _most(self) -> int:
         """The most detections that the graph gives."""
-        stage = getattr(self.detector, "roi", None) or self.detector.dense
-        postprocess = getattr(stage, "postprocess", None)
-        unlimited = postprocess is not None and getattr(postprocess, "max_per_img", 0) is None
-        return self.options.max_detections if unlimited else 1 << 30
+        return self.options.max_detections if _is_unlimited(_last_stage(self.detector)) else 1 << 30
+
+
+def _last_stage(detector: nn.Module) -> Any:
+    return getattr(detector, "roi", None) or detector.dense
+
+
+def _is_unlimited(stage: Any) -> bool:
+    """Whether a stage keeps as many detections as there are priors."""
+    return getattr(getattr(stage, "postprocess", None), "max_per_img", 0) is None
+
+
+def _limited(detector: nn.Module, number: int) -> nn.Module:
+    """The detector, or one that keeps so many detections if it keeps all: a graph of any size has one K."""
+    if not _is_unlimited(_last_stage(detector)):
+        return detector
+    copied = copy.deepcopy(detector)
+    _last_stage(copied).postprocess.max_per_img = number
+    return copied
 
 
 def check_shape(detector: nn.Module, shape: tuple[int, int]) -> None:
@@ -119,7 +144,7 @@ def check_shape(detector: nn.Module, shape: tuple[int, int]) -> None:
 
 
 def example_inputs(options: GraphOptions, batch: int = 2) -> tuple[Tensor, ...]:
-    """Inputs of the right shapes and types."""
+    """Inputs of the right shapes and types, of different height and width if they are dynamic."""
     images = torch.zeros(batch, *options.input_shape, dtype=torch.uint8)
     return (images,) if options.whole_images else (images, torch.tensor([options.shape] * batch, dtype=torch.int32))
 
@@ -132,18 +157,35 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def export_program(module: nn.Module, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:
-    """The program of a module whose inputs have one dynamic size, the first of each: the batch.
+def export_program(module: ExportModule) -> torch.export.ExportedProgram:
+    """The program of a detector. The batch is dynamic, and height and width too if the options have a least shape.
 
     Raises:
         UnsupportedConfig: a part cannot be exported, with torch's reason.
     """
+    options = module.options
     batch = torch.export.Dim("batch", min=1, max=4096)
+    shapes: list[dict[int, Any]] = [{0: batch}, {0: batch}]
+    if options.least_shape is not None:
+        shapes[0] |= _open_sides(options, module.detector.preprocess.pad_divisor)  # type: ignore[union-attr, arg-type]
+    inputs = example_inputs(options)
     try:
         with torch.no_grad(), quiet():
-            return torch.export.export(
-                module.eval(), tuple(inputs), dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
-            )
+            return torch.export.export(module.eval(), inputs, dynamic_shapes=tuple(shapes[: len(inputs)]), strict=False)
     except Exception as problem:
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise UnsupportedConfig(f"this detector cannot be exported: {reason}") from problem
+        fix = "; give --shape for each size instead of --dynamic-hw" if options.least_shape else ""
+        raise UnsupportedConfig(f"this detector cannot be exported: {reason}{fix}") from problem
+
+
+def _open_sides(options: GraphOptions, divisor: int) -> dict[int, Any]:
+    """The dynamic height and width of the images, by dimension: multiples of the divisor within the shapes."""
+    assert options.least_shape is not None
+    first = 1 if options.layout == "hwc" else 2
+    sides = {}
+    for place, (name, least, most) in enumerate(
+        zip(("height", "width"), options.least_shape, options.shape, strict=True), first
+    ):
+        if least < most:
+            sides[place] = divisor * torch.export.Dim(f"{name}_cells", min=least // divisor, max=most // divisor)
+    return sides

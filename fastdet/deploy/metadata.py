@@ -37,6 +37,7 @@ class Metadata:
         settings: the detector's thresholds, for readers.
         source: names of config and checkpoint.
         versions: of what wrote the file.
+        least_shape, usual_shape: of a graph for pictures of several sizes, of which `shape` is the greatest; None: one.
     """
 
     classes: tuple[str, ...]
@@ -52,6 +53,20 @@ class Metadata:
     settings: dict[str, Any] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: {"fastdet": __version__, "torch": torch.__version__})
+    least_shape: tuple[int, int] | None = None
+    usual_shape: tuple[int, int] | None = None
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of the input for pictures of at most this size."""
+        if self.least_shape is None:
+            return self.shape
+        sides = zip((height, width), self.least_shape, self.shape, strict=True)
+        whole = (min(max(-(-side // self.pad_divisor) * self.pad_divisor, least), most) for side, least, most in sides)
+        return next(whole), next(whole)
+
+    def image_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Of one image of the input."""
+        return (height, width, 3) if self.layout == "hwc" else (3, height, width)
 
     def to_json(self) -> str:
         """One line, with the version of this format."""
@@ -71,7 +86,9 @@ class Metadata:
         content = json.loads(text)
         if content.pop("format", None) != FORMAT:
             raise CheckpointError(f"{file} was written by another version of fastdet: export it again")
-        content["shape"] = tuple(content["shape"])
+        for name in ("shape", "least_shape", "usual_shape"):
+            sides = content.get(name)
+            content[name] = None if sides is None else tuple(sides)
         content["classes"] = tuple(content["classes"])
         content["transforms"] = tuple(content["transforms"])
         return cls(**content)

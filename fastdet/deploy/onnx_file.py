@@ -17,7 +17,7 @@ from torch import nn
 from fastdet import ops
 from fastdet.deploy import lint
 from fastdet.deploy.functions import CERTIFIED, IR_VERSION, FunctionLibrary
-from fastdet.deploy.graph import ExportModule, GraphOptions, example_inputs, export_program
+from fastdet.deploy.graph import ExportModule, GraphOptions, export_program
 from fastdet.deploy.metadata import KEY, Metadata
 from fastdet.deploy.precision import lowered
 from fastdet.deploy.translate import DOMAIN, OPSET, rename, to_onnx
@@ -43,15 +43,19 @@ def export_model(detector: nn.Module, options: GraphOptions, metadata: Metadata)
         FastdetError: a shape that the detector does not take.
     """
     factor = getattr(getattr(detector, "roi_head", None), "reg_roi_scale_factor", None) or 1.0
-    library = FunctionLibrary(candidates=options.candidates, rounds=options.rounds, area_factor=max(1.0, factor**2))
+    library = FunctionLibrary(
+        candidates=options.candidates, rounds=options.rounds, area_factor=max(1.0, factor**2), largest=options.shape
+    )
     module = ExportModule(lowered(detector, metadata.precision), options)
-    program = export_program(module, example_inputs(options))
+    program = export_program(module)
     model = to_onnx(program, INPUTS[: 1 if options.whole_images else 2], library.decompositions())
     _fold_anchors(model)
     rename(model, {value.name: name for value, name in zip(model.graph.output, OUTPUTS, strict=False)})
     _add_certificate(model)
     model.functions.extend(library.functions())
     _name_batch(model)
+    if options.least_shape is not None:
+        _name_sides(model, options)
     model.graph.name = "fastdet"
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "fastdet", metadata.versions["fastdet"]
@@ -184,3 +188,12 @@ def _name_batch(model: ModelProto) -> None:
         first = value.type.tensor_type.shape.dim[0]
         first.Clear()
         first.dim_param = "batch"
+
+
+def _name_sides(model: ModelProto, options: GraphOptions) -> None:
+    """Calls the dynamic sizes of the images `height` and `width`."""
+    sides = model.graph.input[0].type.tensor_type.shape.dim[1 if options.layout == "hwc" else 2 :]
+    for side, name in zip(sides, ("height", "width"), strict=False):
+        if side.dim_param:
+            side.Clear()
+            side.dim_param = name

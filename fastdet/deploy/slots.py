@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 MOST_SLOTS = 8
-"""Batch sizes whose buffers are kept; the one that was not used for longest makes way."""
+"""Shapes of batches whose buffers are kept; the one that was not used for longest makes way."""
 WARM_UP = 2
 """Runs before the capture, in which libraries choose their kernels and allocate."""
 
@@ -147,13 +147,12 @@ class Slot:
 
 
 class SlotSession:
-    """A session (see `fastdet.deploy.sessions`) with a slot for each batch size. Threads may share it, and take turns.
+    """A session (see `fastdet.deploy.sessions`) with a slot for each shape of batches. Threads take turns.
 
     Args:
         name: of the runtime.
         prepare: makes the launch for a slot's inputs.
         outputs: their names.
-        shape: of one image's uint8 input.
         device: where the graph runs.
         batches: least and greatest number of images at once; more are run part by part, fewer are filled up.
         capture: whether the work may become a CUDA graph.
@@ -165,7 +164,6 @@ class SlotSession:
         name: str,
         prepare: Prepare,
         outputs: Sequence[str],
-        shape: Sequence[int],
         device: torch.device,
         *,
         batches: tuple[int, int] = (1, 64),
@@ -175,13 +173,12 @@ class SlotSession:
         self.name = name
         self._prepare = prepare
         self._outputs = tuple(outputs)
-        self._shape = tuple(shape)
         self.device = device
         self._batches = batches
         self._capture = capture
         self._fixed = dict(fixed or {})
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" and capture else None
-        self._slots: dict[int, Slot] = {}
+        self._slots: dict[tuple[int, ...], Slot] = {}
         self._lock = threading.Lock()
 
     def run(self, images: np.ndarray | Tensor, sizes: np.ndarray) -> dict[str, np.ndarray]:
@@ -196,24 +193,23 @@ class SlotSession:
                 part_images = _filled(part_images, missing)
                 part_sizes = np.concatenate((part_sizes, np.repeat(part_sizes[-1:], missing, axis=0)))
             with self._lock, torch.inference_mode():
-                found = self._slot(len(part_images)).run(part_images, part_sizes)
+                found = self._slot(tuple(part_images.shape)).run(part_images, part_sizes)
             parts.append({name: values[:number] for name, values in found.items()})
         outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         for name, value in self._fixed.items():
             outputs[name] = np.full(len(images), value, np.int32)
         return outputs
 
-    def _slot(self, batch: int) -> Slot:
-        slot = self._slots.pop(batch, None)
+    def _slot(self, shape: tuple[int, ...]) -> Slot:
+        slot = self._slots.pop(shape, None)
         if slot is None:
             if len(self._slots) == MOST_SLOTS:
                 del self._slots[next(iter(self._slots))]
-            slot = self._new_slot(batch)
-        self._slots[batch] = slot  # the latest comes last
+            slot = self._new_slot(shape)
+        self._slots[shape] = slot  # the latest comes last
         return slot
 
-    def _new_slot(self, batch: int) -> Slot:
-        shape = (batch, *self._shape)
+    def _new_slot(self, shape: tuple[int, ...]) -> Slot:
         try:
             return Slot(self._prepare, self._outputs, shape, self.device, capture=self._capture, pool=self._pool)
         except CaptureError as problem:

@@ -74,7 +74,13 @@ def nms_padded(
         settled, and either all boxes were candidates or all slots are filled.
     """
     masked = scores if valid is None else torch.where(valid, scores, REFUSED)
-    number = min(candidates, boxes.shape[1], TOP_K_LIMIT)
+    if isinstance(boxes.shape[1], torch.SymInt):  # a graph of any size has as many candidates always
+        boxes = F.pad(boxes, (0, 0, 0, candidates))
+        masked = F.pad(masked, (0, candidates), value=REFUSED)
+        groups = None if groups is None else F.pad(groups, (0, candidates))
+        number = min(candidates, TOP_K_LIMIT)
+    else:
+        number = min(candidates, boxes.shape[1], TOP_K_LIMIT)
     order = ops.top_indices(masked, number)
     ranked = masked.gather(1, order)
     present = ranked >= 0

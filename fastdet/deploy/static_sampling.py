@@ -25,6 +25,7 @@ def roi_align(
     finest_scale: float,
     *,
     area_factor: float,
+    window: int | None = None,
 ) -> Tensor:
     """`ops.roi_align` of RoIs inside of the image, exact for any of their shapes.
 
@@ -33,12 +34,13 @@ def roi_align(
 
     Args:
         area_factor: RoIs have up to this times the area that their level is for.
+        window: how many cells are gathered; None: as many as `window_cells` says for these maps.
 
     Returns:
         [R, C, p, q].
     """
-    sizes = [(int(level.shape[2]), int(level.shape[3])) for level in features]
-    number = window_cells(sizes, spatial_scales, finest_scale, area_factor)
+    sizes = [(level.shape[2], level.shape[3]) for level in features]
+    number = window or window_cells(sizes, spatial_scales, finest_scale, area_factor)
     x1, y1, x2, y2 = rois[:, 1:].unbind(1)
     if levels is None:
         side = ((x2 - x1) * (y2 - y1)).sqrt() / finest_scale + 1e-6

@@ -178,10 +178,10 @@ def _set_capability(library: Any, config: Any, name: str) -> None:
 
 
 def _profile(builder: Any, metadata: Metadata, batch: tuple[int, int, int]) -> Any:
-    height, width = metadata.shape
-    image = (height, width, 3) if metadata.layout == "hwc" else (3, height, width)
+    shapes = [shape or metadata.shape for shape in (metadata.least_shape, metadata.usual_shape, metadata.shape)]
     profile = builder.create_optimization_profile()
-    profile.set_shape("images", *((number, *image) for number in batch))
+    images = ((number, *metadata.image_shape(*shape)) for number, shape in zip(batch, shapes, strict=True))
+    profile.set_shape("images", *images)
     if not metadata.whole_images:
         profile.set_shape("sizes", *((number, 2) for number in batch))
     return profile

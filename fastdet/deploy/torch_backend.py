@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
-from fastdet.deploy.graph import ExportModule, GraphOptions, example_inputs, export_program
+from fastdet.deploy.graph import ExportModule, GraphOptions, export_program
 from fastdet.deploy.metadata import KEY, Metadata
 from fastdet.deploy.precision import lowered
 from fastdet.deploy.slots import Launch, SlotSession
@@ -34,7 +34,7 @@ def export_torch(detector: nn.Module, options: GraphOptions, precision: str = "f
         FastdetError: a shape that the detector does not take.
     """
     with keeping_kernels():
-        program = export_program(ExportModule(lowered(detector, precision), options), example_inputs(options))
+        program = export_program(ExportModule(lowered(detector, precision), options))
     fold_batch_norm(program)
     return program
 
@@ -116,8 +116,6 @@ def torch_session(
         program = move_to_device_pass(program, device)
     module = program.module(check_guards=False)
     number = len(program.graph_signature.user_outputs)
-    height, width = metadata.shape
-    shape = (height, width, 3) if metadata.layout == "hwc" else (3, height, width)
 
     def prepare(images: Tensor, sizes: Tensor) -> Launch:
         inputs = (images,) if metadata.whole_images else (images, sizes)
@@ -125,7 +123,7 @@ def torch_session(
 
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     name = f"torch {torch.__version__} on {where}"
-    return SlotSession(name, prepare, OUTPUTS[:number], shape, device, capture=capture, fixed={"exact": 1})
+    return SlotSession(name, prepare, OUTPUTS[:number], device, capture=capture, fixed={"exact": 1})
 
 
 def _call(module: Callable[..., Any], inputs: Sequence[Tensor]) -> Launch:

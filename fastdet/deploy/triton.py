@@ -54,9 +54,9 @@ def write_repository(
 
 
 def _config(platform: str, inside: str, outputs: Outputs, metadata: Metadata, name: str, max_batch: int) -> str:
-    height, width = metadata.shape
-    image = (height, width, 3) if metadata.layout == "hwc" else (3, height, width)
-    inputs = [_tensor("images", "TYPE_UINT8", image)]
+    sides = zip(metadata.shape, metadata.least_shape or metadata.shape, strict=True)
+    height, width = (side if side == least else -1 for side, least in sides)
+    inputs = [_tensor("images", "TYPE_UINT8", metadata.image_shape(height, width))]
     if not metadata.whole_images:
         inputs.append(_tensor("sizes", "TYPE_INT32", (2,)))
     results = [_tensor(key, kind, shape) for key, (kind, shape) in outputs.items()]

@@ -13,6 +13,11 @@ def is_readable(values: Tensor) -> bool:
     return type(values) is Tensor and values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def is_open(size: int) -> bool:
+    """Whether a size is known only when the graph that is traced runs."""
+    return isinstance(size, torch.SymInt)
+
+
 _KERNELS_STAY = ContextVar("fastdet_kernels_stay", default=False)
 
 

@@ -32,11 +32,26 @@ def grid_anchors(
     for name, pairs in (("sizes", sizes), ("strides", strides)):
         if len(pairs) != num_levels or any(len(pair) != 2 for pair in pairs):
             raise ValueError(f"`{name}` must hold one pair for each of the {num_levels} levels, got {list(pairs)}")
+    if any(isinstance(side, torch.SymInt) for size in sizes for side in size):
+        return _of_open_sizes(as_coordinates("base_anchors", base_anchors), sizes, strides)
     return torch.ops.fastdet.grid_anchors(
         as_coordinates("base_anchors", base_anchors),
         [side for size in sizes for side in size],
         [float(step) for stride in strides for step in stride],
     )
+
+
+def _of_open_sizes(
+    base_anchors: Tensor, sizes: Sequence[tuple[int, int]], strides: Sequence[tuple[float, float]]
+) -> Tensor:
+    """The same in ranges, where a graph is traced whose sizes are known only when it runs."""
+    levels = []
+    for base, (height, width), (step_x, step_y) in zip(base_anchors, sizes, strides, strict=True):
+        x = torch.arange(width, device=base.device, dtype=base.dtype) * step_x
+        y = torch.arange(height, device=base.device, dtype=base.dtype) * step_y
+        cells = torch.stack((x.expand(height, width), y[:, None].expand(height, width)), dim=-1)  # [H, W, 2]
+        levels.append((cells.repeat(1, 1, 2)[:, :, None] + base).reshape(-1, 4))
+    return torch.cat(levels)
 
 
 @torch.library.register_fake("fastdet::grid_anchors")

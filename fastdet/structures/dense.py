@@ -44,15 +44,14 @@ class DenseOutput(NamedTuple):
         Args:
             num_anchors: A, one for all levels or one for each.
         """
-        sizes = tuple((int(m.shape[2]), int(m.shape[3])) for m in cls_maps)
-        same = isinstance(num_anchors, int)
+        sizes = tuple((m.shape[2], m.shape[3]) for m in cls_maps)
         counts = [num_anchors] * len(sizes) if isinstance(num_anchors, int) else list(num_anchors)
         return cls(
             flatten_maps(cls_maps, counts),
             flatten_maps(box_maps, counts),
             sizes,
             None if quality_maps is None else flatten_maps(quality_maps, counts)[..., 0],
-            None if same else tuple(counts),
+            tuple(counts),
             None if first_maps is None else flatten_maps(first_maps, counts),
         )
 

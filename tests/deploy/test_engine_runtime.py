@@ -48,7 +48,7 @@ def session_of(file: Path) -> tuple[Engine, SlotSession]:
     engine = Engine(str(file), metadata, facts, "no GPU")
     outputs = list(engine.outputs)
     cpu = torch.device("cpu")
-    return engine, SlotSession(engine.name, engine.prepare, outputs, (4, 4, 3), cpu, batches=engine.batches)
+    return engine, SlotSession(engine.name, engine.prepare, outputs, cpu, batches=engine.batches)
 
 
 def test_an_engine_is_called_as_its_library_wants(engine_file: Path) -> None:

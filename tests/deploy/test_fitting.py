@@ -73,7 +73,7 @@ def test_detections_of_both_ways_are_equal() -> None:
         return launch
 
     names = ("boxes", "scores", "labels", "num")
-    session = SlotSession("none", prepare_launch, names, (32, 64, 3), torch.device("cpu"), fixed={"exact": 1})
+    session = SlotSession("none", prepare_launch, names, torch.device("cpu"), fixed={"exact": 1})
     deployed = DeployedDetector(session, metadata, "model.pt2")
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((50, 37), (96, 128))]

@@ -175,7 +175,7 @@ def test_batches_outside_of_the_profile_are_cut_and_filled() -> None:
 
         return launch
 
-    session = SlotSession("none", prepare, ("sum", "sizes"), (2, 2, 3), torch.device("cpu"), batches=(2, 4))
+    session = SlotSession("none", prepare, ("sum", "sizes"), torch.device("cpu"), batches=(2, 4))
     images = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(3, 3)
     sizes = np.arange(10, dtype=np.int32).reshape(5, 2)
     outputs = session.run(images, sizes)
@@ -194,9 +194,7 @@ def test_work_that_cannot_be_captured_runs_without_a_graph(monkeypatch: pytest.M
         return right(*arguments, capture=False)  # type: ignore[arg-type]
 
     monkeypatch.setattr(slots, "Slot", refusing)
-    session = SlotSession(
-        "torch", lambda images, sizes: lambda: [sizes.clone()], ("sizes",), (2, 2, 3), torch.device("cpu")
-    )
+    session = SlotSession("torch", lambda images, sizes: lambda: [sizes.clone()], ("sizes",), torch.device("cpu"))
     images, sizes = np.zeros((1, 2, 2, 3), np.uint8), np.array([[1, 2]], np.int32)
     with pytest.warns(UserWarning, match="torch runs without a CUDA graph, so slower: operation not permitted"):
         assert session.run(images, sizes)["sizes"].tolist() == [[1, 2]]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fastdet.ops import grid_anchors, reference
+from fastdet.ops.grid_anchors import _of_open_sizes
 
 
 def test_order_is_level_row_column_base(device: str) -> None:
@@ -55,3 +56,9 @@ def test_errors_name_the_argument() -> None:
         grid_anchors(torch.zeros(3, 4), [(1, 1)], [(4, 4)])
     with pytest.raises(ValueError, match="`strides` must hold one pair for each of the 1 levels"):
         grid_anchors(torch.zeros(1, 3, 4), [(1, 1)], [(4, 4), (8, 8)])
+
+
+def test_ranges_of_an_exported_graph_are_the_kernels(device: str) -> None:
+    base = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).to(device) * 50
+    sizes, strides = [(5, 7), (1, 4)], [(8.0, 8.0), (16.0, 33.0)]
+    assert torch.equal(_of_open_sizes(base, sizes, strides), grid_anchors(base, sizes, strides))

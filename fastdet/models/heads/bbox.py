@@ -132,7 +132,7 @@ class ConvFCBBoxHead(nn.Module):
         cls = self._flat(self._branch(x, self.cls_convs, self.cls_fcs, valid))
         logits = self.fc_cls(cls)
         if self.fc_reg is None:
-            return BBoxOutput(logits, logits.new_zeros(len(logits), 4))
+            return BBoxOutput(logits, logits.new_zeros(logits.shape[0], 4))
         reg = self._flat(self._branch(x, self.reg_convs, self.reg_fcs, valid))
         return BBoxOutput(logits, self.fc_reg(reg))
 

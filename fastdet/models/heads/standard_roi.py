@@ -112,7 +112,7 @@ class StandardRoIHead(nn.Module):
         def run(rois: Tensor, present: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
             pooled = self._pool(extractor(features, rois))
             logits = head(pooled, present)
-            rows = torch.arange(len(classes), device=classes.device)
+            rows = torch.arange(classes.shape[0], device=classes.device)
             own = logits[rows, classes if logits.shape[1] > 1 else torch.zeros_like(classes)]
             return logits, iou_head(pooled, own)[rows, classes]
 

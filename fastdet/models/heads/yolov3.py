@@ -62,5 +62,5 @@ class YOLOV3Head(nn.Module):
         layers = zip(levels, self.convs_bridge, self.convs_pred, strict=True)
         maps = [predict(bridge(x)) for x, bridge, predict in layers]
         rows = flatten_maps(maps, [self.num_anchors] * len(maps))  # [B, P, 5 + C]
-        sizes = tuple((int(m.shape[2]), int(m.shape[3])) for m in maps)
-        return DenseOutput(rows[..., 5:], rows[..., :4], sizes, rows[..., 4])
+        sizes = tuple((m.shape[2], m.shape[3]) for m in maps)
+        return DenseOutput(rows[..., 5:], rows[..., :4], sizes, rows[..., 4], (self.num_anchors,) * len(maps))

@@ -46,5 +46,5 @@ class CellPostprocess:
         lengths = zip(output.level_lengths, self.strides, strict=True)
         stride = torch.cat([torch.full((n, 1), float(s), device=logits.device) for n, s in lengths])
         deltas = shifted(output.box_deltas.float(), stride)
-        one_level = DenseOutput(logits, deltas, ((1, logits.shape[1]),), output.quality)
+        one_level = DenseOutput(logits, deltas, ((1, logits.shape[1]),), output.quality, (1,))
         return self.postprocess(one_level, priors, coder, sizes)

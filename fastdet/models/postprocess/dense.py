@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastdet import ops
 from fastdet.models.assigners import BoxCoder
 from fastdet.models.postprocess.suppression import SoftNMS, Suppressor, hard_nms
-from fastdet.models.readable import is_readable, needs_bodies
+from fastdet.models.readable import is_open, is_readable, needs_bodies
 from fastdet.registry import POSTPROCESS
 from fastdet.structures import DenseOutput, Detections
 
@@ -286,25 +287,33 @@ def candidates_of(
 ) -> Candidates:
     """The `nms_pre` best pairs of each level by score [B, P, C], decoded; levels with fewer pairs keep their order.
 
-    With `whole_priors` they are all pairs of the `nms_pre` priors whose best class is best.
+    With `whole_priors` they are all pairs of the `nms_pre` priors whose best class is best. Where a graph is traced
+    for pictures of any size, every level has `nms_pre`; those that are not there are not valid and score -1.
     """
     batch, _, num_classes = scores.shape
     classes = torch.arange(num_classes, device=scores.device)
-    index, levels = [], []
+    index, levels, present = [], [], []
     start = 0
     for level, length in enumerate(output.level_lengths):
         level_scores = scores[:, start : start + length]
         flat = level_scores.amax(-1) if whole_priors else level_scores.flatten(1)
         number = flat.shape[1]
-        if 0 < nms_pre < number:
+        there = None
+        if is_open(number) and nms_pre > 0:
+            chosen = rank(F.pad(flat, (0, nms_pre), value=-1.0), nms_pre)
+            there = chosen < number
+            chosen, number = torch.where(there, chosen, 0), nms_pre
+        elif 0 < nms_pre < number:
             number = nms_pre
             chosen = rank(flat, number)
         else:
             chosen = torch.arange(number, device=scores.device).expand(batch, -1)
         if whole_priors:
             chosen = (chosen[..., None] * num_classes + classes).flatten(1)
+            there = None if there is None else there[..., None].expand(-1, -1, num_classes).flatten(1)
         index.append(chosen + start * num_classes)
         levels.append(torch.full_like(chosen, level))
+        present.append(torch.ones_like(chosen, dtype=torch.bool) if there is None else there)
         start += length
     pairs = torch.cat(index, dim=1)  # [B, N]
     rows = pairs // num_classes
@@ -312,19 +321,18 @@ def candidates_of(
         deltas = output.box_deltas.gather(1, rows[..., None].expand(-1, -1, output.box_deltas.shape[-1]))
         references = priors[rows] if priors.dim() == 2 else priors.gather(1, rows[..., None].expand(-1, -1, 4))
         boxes = coder.decode(references, deltas, sizes)
-    return Candidates(
-        rows,
-        boxes,
-        scores.flatten(1).gather(1, pairs),
-        pairs % num_classes,
-        torch.cat(levels, dim=1),
-        torch.ones_like(pairs, dtype=torch.bool),
-    )
+    own = scores.flatten(1).gather(1, pairs)
+    valid = torch.cat(present, dim=1)
+    if any(map(is_open, output.level_lengths)):
+        own = torch.where(valid, own, -1.0)
+    return Candidates(rows, boxes, own, pairs % num_classes, torch.cat(levels, dim=1), valid)
 
 
 def candidate_lengths(output: DenseOutput, nms_pre: int) -> tuple[int, ...]:
     """How many candidates each level has, if they are priors."""
-    return tuple(min(length, nms_pre) if nms_pre > 0 else length for length in output.level_lengths)
+    if nms_pre <= 0:
+        return output.level_lengths
+    return tuple(nms_pre if is_open(length) else min(length, nms_pre) for length in output.level_lengths)
 
 
 def large_enough(boxes: Tensor, min_bbox_size: float) -> Tensor:

@@ -67,6 +67,7 @@ class VotingPostprocess:
         found = candidates_of(output, best, priors, coder, sizes, self.nms_pre, ops.top_indices)
         num_classes = scores.shape[-1]
         scores = scores.gather(1, found.priors[..., None].expand(-1, -1, num_classes))  # [B, N, C]
+        scores = torch.where(found.valid[..., None], scores, -1.0)
         pairs = self._pairs(found, scores)
         kept = suppress(pairs, pairs.labels, self.iou_threshold, self.max_per_img)
         return self._vote(kept, found.boxes, scores) if self.score_voting else kept
