@@ -58,16 +58,18 @@ def with_plugins(model: ModelProto) -> Rewritten:
     nodes: list[NodeProto] = []
     for node in rewritten.graph.node:
         kind = kind_of(node)
-        work = _Work(node)
-        if kind in _REPLACE and _REPLACE[kind](work):
-            replaced[kind] += 1
-            nodes += work.nodes
-            rewritten.graph.initializer.extend(work.constants)
-            plugins |= {name_of(plugin): plugin for plugin in work.plugins}
-        else:
+        if kind is None:
             nodes.append(node)
-            if kind is not None:
-                kept[kind] += 1
+            continue
+        work = _Work(node)
+        if kind not in _REPLACE or not _REPLACE[kind](work):
+            kept[kind] += 1
+            nodes.append(node)
+            continue
+        replaced[kind] += 1
+        nodes += work.nodes
+        rewritten.graph.initializer.extend(work.constants)
+        plugins |= {name_of(plugin): plugin for plugin in work.plugins}
     if not plugins:
         raise FastdetError("--plugins: the graph has no node that a plugin computes; leave the option out")
     del rewritten.graph.node[:]
