@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import types
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from fastdet import ops
 from fastdet.deploy import tensorrt
 from fastdet.deploy.functions import FunctionLibrary
+from fastdet.deploy.graph import GraphOptions
 from fastdet.deploy.plugins import compiling
 from fastdet.deploy.plugins.kernels import FEATURE, Columns, Plugin, Pooling, Suppression, name_of, ptx_of
 from fastdet.deploy.plugins.registering import register
@@ -28,6 +28,7 @@ from fastdet.deploy.translate import DOMAIN, OPSET, to_onnx
 from fastdet.export import main
 from fastdet.utils.errors import EnvironmentProblem, FastdetError
 from tests.deploy.conftest import CONFIG
+from tests.deploy.families import metadata_of
 from tests.deploy.stub_plugin_module import DataType, Library, Module
 from tests.deploy.test_bodies import Caller, convolved, maps, pooled, scene
 
@@ -344,12 +345,12 @@ def test_an_engine_is_built_of_the_graph_with_plugins(
     monkeypatch.setattr(tensorrt, "import_library", lambda name: Library(module))
     onnx.save(graph, tmp_path / "model.onnx")
     source = str(tmp_path / "model.onnx") if from_file else graph
-    metadata = types.SimpleNamespace(shape=(64, 64), layout="hwc", whole_images=True)
+    metadata = metadata_of(GraphOptions(shape=(64, 64), whole_images=True))
     options = EngineOptions(backend="tensorrt", plugins=True)
     rewritten = with_plugins(graph)
-    engine = bytes(tensorrt.build_engine(source, metadata, options, rewritten))  # type: ignore[arg-type]
+    engine = bytes(tensorrt.build_engine(source, metadata, options, rewritten))
     assert set(engine.decode().split(",")) == {f"fastdet::{name_of(plugin)}" for plugin in rewritten.plugins}
-    assert bytes(tensorrt.build_engine(source, metadata, options)) == b""  # type: ignore[arg-type]
+    assert bytes(tensorrt.build_engine(source, metadata, options)) == b""
 
 
 def test_only_tensorrt_has_plugins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
