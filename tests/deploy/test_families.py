@@ -13,7 +13,7 @@ from tests.golden.configs import two_stage
 from tests.golden.harness import build_filled
 
 QUICK = ("yolox", "faster_rcnn")
-OTHERS = ("fcos", "atss", "mask_rcnn", "cascade_mask_rcnn")
+OTHERS = ("fcos", "atss", "mask_rcnn", "cascade_mask_rcnn", "paa", "yolov3", "reppoints", "mask_scoring")
 """The table of docs/deploy.md has the other families, see `families.py`."""
 
 
