@@ -232,7 +232,7 @@ inline vector_t<double> gather(const double* values, mask_t<double> at) {
 #else
 template <typename A>
 inline vector_t<A> gather(const A* values, mask_t<A> at) {
-  vector_t<A> result;
+  vector_t<A> result{};
   for (int lane = 0; lane < kLanes<A>; ++lane) result[lane] = values[at[lane]];
   return result;
 }
