@@ -20,6 +20,7 @@ from fastdet.deploy.functions import CERTIFIED, IR_VERSION, FunctionLibrary
 from fastdet.deploy.graph import ExportModule, GraphOptions, export_program
 from fastdet.deploy.metadata import KEY, Metadata
 from fastdet.deploy.precision import lowered
+from fastdet.deploy.torch_backend import fold_batch_norm
 from fastdet.deploy.translate import DOMAIN, OPSET, rename, to_onnx
 from fastdet.utils.errors import CheckpointError, FastdetError
 from fastdet.utils.files import replacing
@@ -48,6 +49,8 @@ def export_model(detector: nn.Module, options: GraphOptions, metadata: Metadata)
     )
     module = ExportModule(lowered(detector, metadata.precision), options)
     program = export_program(module)
+    if metadata.precision == "bf16":  # the ONNX optimizer would fold them into float32 weights
+        fold_batch_norm(program)
     model = to_onnx(program, INPUTS[: 1 if options.whole_images else 2], library.decompositions())
     _fold_anchors(model)
     rename(model, {value.name: name for value, name in zip(model.graph.output, OUTPUTS, strict=False)})

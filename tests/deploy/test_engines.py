@@ -46,7 +46,13 @@ def test_other_precisions_are_built(precision: str, dtype: int) -> None:
     pytest.importorskip("tensorrt_rtx")
     exported = export("retinanet", precision, SIZE, thin=8)
     model = quantised(exported) if precision == "int8" else exported.model
-    assert sum(weights.data_type == dtype for weights in model.graph.initializer) > 20
+    kinds = {weights.name: weights.data_type for weights in model.graph.initializer}
+    kernels = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
+    assert len(kernels) > 20
+    if precision == "bf16":
+        assert {kinds[name] for name in kernels} == {dtype}
+    else:
+        assert sum(kind == dtype for kind in kinds.values()) > 20
     options = EngineOptions(backend="tensorrt_rtx", batch=(1, 2, 4), capability="SM89")
     assert len(build_engine(model, exported.metadata, options)) > 100_000
 
