@@ -224,10 +224,23 @@ def _detector(experiment: Experiment, options: argparse.Namespace) -> tuple[nn.M
         print("warning: no checkpoint: the weights are random, so the file finds nothing sensible", file=sys.stderr)
     else:
         classes = build.load_weights(detector, options.checkpoint, trust=options.trust_checkpoint) or classes
-    if not classes:
-        split = experiment.data.test or experiment.data.val
-        classes = build.build_dataset(split).classes if split is not None else ()
-    return detector.eval(), classes
+    return detector.eval(), classes or class_names(experiment)
+
+
+def class_names(experiment: Experiment) -> tuple[str, ...]:
+    """The test set's class names; none, with a warning, where it cannot be read: the file works without them."""
+    split = experiment.data.test or experiment.data.val
+    try:
+        return build.build_dataset(split).classes if split is not None else ()
+    except (FastdetError, OSError) as problem:
+        reason = str(problem).splitlines()[0]
+        print(
+            "warning: the file has numbers for class names: neither checkpoint nor config have names, and the test set "
+            f"cannot be read ({reason})\n"
+            "  fix: --cfg-options test_dataloader.dataset.metainfo.classes=\"('cat','dog')\"",
+            file=sys.stderr,
+        )
+        return ()
 
 
 def _metadata(

@@ -59,7 +59,13 @@ class Proof:
             f"pictures equal (boxes within {outcome.box_error:.2g} px, scores within {outcome.score_error:.2g}); "
             f"{outcome.inexact} pictures without certificate"
         )
-        return text if self.ap is None else f"{text}; AP {self.ap[0]:.4f} in torch, {self.ap[1]:.4f} of the file"
+        if self.ap is not None:
+            text = f"{text}; AP {self.ap[0]:.4f} in torch, {self.ap[1]:.4f} of the file"
+        if outcome.expected == outcome.found == 0:
+            text += (
+                "\nwarning: neither found anything in these pictures, which proves little: give pictures with objects"
+            )
+        return text
 
 
 def proof_batches(samples: Sequence[Sample], shape: tuple[int, int], *, whole_images: bool) -> list[Batch]:

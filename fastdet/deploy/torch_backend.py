@@ -85,7 +85,10 @@ def serialise(program: torch.export.ExportedProgram, metadata: Metadata) -> byte
             if isinstance(value, Tensor) and value.untyped_storage().nbytes() != value.numel() * value.element_size():
                 values[name] = value.clone()
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={KEY: metadata.to_json()})
+    with warnings.catch_warnings():
+        # Weights with channels last are whole, but torch takes contiguous ones alone for it.
+        warnings.filterwarnings("ignore", message="No complete tensor found")
+        torch.export.save(program, buffer, extra_files={KEY: metadata.to_json()})
     return buffer.getvalue()
 
 

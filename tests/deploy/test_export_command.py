@@ -10,10 +10,12 @@ import torch
 
 from fastdet import test as test_command
 from fastdet.api import init_detector
+from fastdet.compat import load_experiment
 from fastdet.deploy import BucketedDetector, load
 from fastdet.deploy.metadata import Metadata
 from fastdet.deploy.verify import Comparison, Limits
 from fastdet.export import main
+from fastdet.exporting import class_names
 from fastdet.proving import Proof
 from fastdet.utils.errors import CheckpointError, DataError
 from tests.deploy.conftest import CONFIG, Exported
@@ -202,9 +204,46 @@ def test_less_ap_is_no_proof() -> None:
         assert proof.to_dict()["ap"]["difference"] == pytest.approx(-lost)
 
 
+def test_a_proof_of_pictures_in_which_nothing_was_found_says_so() -> None:
+    for found in (0, 1):
+        comparison = Comparison(
+            images=2,
+            expected=found,
+            found=found,
+            matched=found,
+            box_error=0.0,
+            score_error=0.0,
+            mask_error=0.0,
+            inexact=0,
+        )
+        text = str(Proof(runtime="x", comparison=comparison, limits=Limits(), ap=None))
+        assert ("warning: neither found anything" in text) == (found == 0)
+
+
 def test_predict_command_takes_the_file(exported: Exported, shapes: Path, tmp_path: Path) -> None:
     from fastdet.predict import main as predict
 
     arguments = [str(shapes / "val"), "--engine", str(exported.file), "--out-dir", str(tmp_path), "--no-save-vis"]
     assert predict([*arguments, "--batch-size", "2"]) == 0
     assert len(list((tmp_path / "preds").glob("*.json"))) == 5
+
+
+def test_a_detector_is_exported_without_its_data(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHAPES_ROOT", str(tmp_path / "nowhere"))
+    arguments = [str(CONFIG), str(exported.checkpoint), "--backend", "torch", "--shape", "64", "64", "--verify", "1"]
+    assert main([*arguments, "--output", str(tmp_path / "a.pt2")]) == 0
+    assert "warning: drawn pictures are compared, not those of the test set" in capsys.readouterr().err
+    assert load(tmp_path / "a.pt2").classes == ("rectangle", "circle", "triangle")  # of the config
+
+
+def test_class_names_that_nothing_says_are_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHAPES_ROOT", str(tmp_path / "nowhere"))
+    assert class_names(load_experiment(CONFIG)) == ()
+    said = capsys.readouterr().err
+    assert "warning: the file has numbers for class names" in said
+    assert "nowhere/annotations/instances_val.json" in said
+    assert "metainfo.classes" in said
