@@ -127,7 +127,7 @@ def _export(
         if not proof.holds:
             for written in (target, target.with_name(f"{target.name}.data")):
                 written.unlink(missing_ok=True)
-            print(f"error: {proof.runtime} does not find the same; {target} is removed", file=sys.stderr)
+            _say_unequal(proof.runtime, target)
             code = cli.EXIT_VERIFICATION
     _write_record(target, record)
     if code == cli.EXIT_OK and engine is not None:
@@ -210,8 +210,16 @@ def _prove_engine(
     if proof.holds:
         return cli.EXIT_OK
     file.unlink()
-    print(f"error: {proof.runtime} does not find the same; {file} is removed", file=sys.stderr)
+    _say_unequal(proof.runtime, file)
     return cli.EXIT_VERIFICATION
+
+
+def _say_unequal(runtime_name: str, file: Path) -> None:
+    print(
+        f"error: {runtime_name} does not find the same; {file} is removed, and the .json beside it has the figures\n"
+        "  scores that nearly tie, as of random weights, may differ by rounding alone: --verify 0 keeps an unproven file",
+        file=sys.stderr,
+    )
 
 
 def _detector(experiment: Experiment, options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...]]:
