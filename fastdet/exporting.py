@@ -217,7 +217,7 @@ def _prove_engine(
 def _say_unequal(runtime_name: str, file: Path) -> None:
     print(
         f"error: {runtime_name} does not find the same; {file} is removed, and the .json beside it has the figures\n"
-        "  scores that nearly tie, as of random weights, may differ by rounding alone: --verify 0 keeps an unproven file",
+        "  scores that nearly tie, as of random weights, may differ by rounding: --verify 0 keeps an unproven file",
         file=sys.stderr,
     )
 
