@@ -19,46 +19,23 @@ SQUEEZE = 4  # a block's inner channels over those that its gate sees
 # Kernel size, inner channels, channels, gate, hard swish, stride of each block: tables 1 and 2 of the paper, and the
 # two narrower networks that MMPretrain has.
 Row = tuple[int, int, int, bool, bool, int]
+
+
+def _small(inner: Sequence[int], channels: Sequence[int]) -> tuple[Row, ...]:
+    """The rows of table 2 with these widths."""
+    kernel_sizes = (3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5)
+    strides = (2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1)
+    gated = (True, False, False, *[True] * 8)
+    hard = (*[False] * 3, *[True] * 8)
+    return tuple(zip(kernel_sizes, inner, channels, gated, hard, strides, strict=True))
+
+
 ARCHS: dict[str, tuple[Row, ...]] = {
-    "small": (
-        (3, 16, 16, True, False, 2),
-        (3, 72, 24, False, False, 2),
-        (3, 88, 24, False, False, 1),
-        (5, 96, 40, True, True, 2),
-        (5, 240, 40, True, True, 1),
-        (5, 240, 40, True, True, 1),
-        (5, 120, 48, True, True, 1),
-        (5, 144, 48, True, True, 1),
-        (5, 288, 96, True, True, 2),
-        (5, 576, 96, True, True, 1),
-        (5, 576, 96, True, True, 1),
+    "small": _small((16, 72, 88, 96, 240, 240, 120, 144, 288, 576, 576), (16, 24, 24, 40, 40, 40, 48, 48, 96, 96, 96)),
+    "small_075": _small(
+        (16, 72, 88, 96, 192, 192, 96, 120, 240, 432, 432), (16, 24, 24, 32, 32, 32, 40, 40, 72, 72, 72)
     ),
-    "small_075": (
-        (3, 16, 16, True, False, 2),
-        (3, 72, 24, False, False, 2),
-        (3, 88, 24, False, False, 1),
-        (5, 96, 32, True, True, 2),
-        (5, 192, 32, True, True, 1),
-        (5, 192, 32, True, True, 1),
-        (5, 96, 40, True, True, 1),
-        (5, 120, 40, True, True, 1),
-        (5, 240, 72, True, True, 2),
-        (5, 432, 72, True, True, 1),
-        (5, 432, 72, True, True, 1),
-    ),
-    "small_050": (
-        (3, 16, 8, True, False, 2),
-        (3, 40, 16, False, False, 2),
-        (3, 56, 16, False, False, 1),
-        (5, 64, 24, True, True, 2),
-        (5, 144, 24, True, True, 1),
-        (5, 144, 24, True, True, 1),
-        (5, 72, 24, True, True, 1),
-        (5, 72, 24, True, True, 1),
-        (5, 144, 48, True, True, 2),
-        (5, 288, 48, True, True, 1),
-        (5, 288, 48, True, True, 1),
-    ),
+    "small_050": _small((16, 40, 56, 64, 144, 144, 72, 72, 144, 288, 288), (8, 16, 16, 24, 24, 24, 24, 24, 48, 48, 48)),
     "large": (
         (3, 16, 16, False, False, 1),
         (3, 64, 24, False, False, 2),
