@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastdet.deploy.graph import OUTPUTS
 from fastdet.deploy.metadata import Metadata
 from fastdet.deploy.slots import Launch, SlotSession
 from fastdet.deploy.tensorrt import import_library, logger
 from fastdet.utils.errors import CheckpointError, EnvironmentProblem
 
-OUTPUTS = ("boxes", "scores", "labels", "num", "masks", "exact")
 DTYPES = {"FLOAT": torch.float32, "INT32": torch.int32}
 
 
@@ -53,7 +53,7 @@ class Engine:
 
     Attributes:
         name: of library and GPU.
-        outputs: their types by name, in the order of OUTPUTS.
+        outputs: their types by name, in the order of OUTPUTS, then `exact`.
         batches: least and greatest number of images of the profile.
 
     Raises:
@@ -90,7 +90,7 @@ class Engine:
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = {name for name in names if engine.get_tensor_mode(name) == self._library.TensorIOMode.INPUT}
         expected = {"images"} if self._whole_images else {"images", "sizes"}
-        found = [name for name in OUTPUTS if name in names and name not in inputs]
+        found = [name for name in (*OUTPUTS, "exact") if name in names and name not in inputs]
         types = {name: str(engine.get_tensor_dtype(name)).rsplit(".", 1)[-1] for name in found}
         complete = len(found) == len(names) - len(inputs) and {"boxes", "exact"} <= set(found)
         if inputs != expected or not complete or not set(types.values()) <= set(DTYPES):

@@ -17,6 +17,8 @@ from fastdet.structures import Batch, Detections
 from fastdet.utils.errors import FastdetError, UnsupportedConfig
 
 Layout = Literal["hwc", "chw"]
+OUTPUTS = ("boxes", "scores", "labels", "num", "masks")
+"""Names of what `ExportModule` gives; the last one of detectors with masks alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from torch import nn
 from fastdet import ops
 from fastdet.deploy import lint
 from fastdet.deploy.functions import CERTIFIED, IR_VERSION, FunctionLibrary
-from fastdet.deploy.graph import ExportModule, GraphOptions, export_program
+from fastdet.deploy.graph import OUTPUTS, ExportModule, GraphOptions, export_program
 from fastdet.deploy.metadata import KEY, Metadata
 from fastdet.deploy.precision import lowered
 from fastdet.deploy.torch_backend import fold_batch_norm
@@ -26,7 +26,6 @@ from fastdet.utils.errors import CheckpointError, FastdetError
 from fastdet.utils.files import replacing
 
 INPUTS = ("images", "sizes")
-OUTPUTS = ("boxes", "scores", "labels", "num", "masks")
 LARGEST_FILE = 1_900_000_000
 """Bytes of weights up to which they are inside the file: protobuf ends at 2 GB."""
 

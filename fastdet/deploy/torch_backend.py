@@ -13,14 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
-from fastdet.deploy.graph import ExportModule, GraphOptions, export_program
+from fastdet.deploy.graph import OUTPUTS, ExportModule, GraphOptions, export_program
 from fastdet.deploy.metadata import KEY, Metadata
 from fastdet.deploy.precision import lowered
 from fastdet.deploy.slots import Launch, SlotSession
 from fastdet.models.readable import keeping_kernels
 from fastdet.utils.errors import CheckpointError
-
-OUTPUTS = ("boxes", "scores", "labels", "num", "masks")
 
 
 def export_torch(detector: nn.Module, options: GraphOptions, precision: str = "fp32") -> torch.export.ExportedProgram:
