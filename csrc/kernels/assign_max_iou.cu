@@ -7,7 +7,6 @@ namespace fastdet {
 namespace {
 
 constexpr int kObjectTile = 128;
-constexpr unsigned kWholeWarp = 0xFFFFFFFFu;
 
 struct DeviceObject {
   float x1, y1, x2, y2, area;
@@ -91,7 +90,7 @@ __global__ void assign_best_kernel(const __grid_constant__ AssignMaxIouArgs args
       const bool counts = index < args.num_boxes && (args.all_ties ? !(box.candidate && !box.takes_part) : box.takes_part);
       unsigned long long key = counts ? key_of(iou, index) : 0;
       for (int away = 16; away > 0; away /= 2) {
-        const unsigned long long other = __shfl_xor_sync(kWholeWarp, key, away);
+        const unsigned long long other = __shfl_xor_sync(kAllLanes, key, away);
         key = other > key ? other : key;
       }
       if (threadIdx.x % 32 == 0 && key != 0) {

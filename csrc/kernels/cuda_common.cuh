@@ -58,6 +58,8 @@ int for_device_dtype(DType dtype, const Function& function) {
   return cudaErrorInvalidValue;
 }
 
+constexpr int kWarpThreads = 32;
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;  // the mask of an exchange within a whole warp
 constexpr int kBlockThreads = 256;
 
 // Blocks of a grid-stride loop over `size` items.

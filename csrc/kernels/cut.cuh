@@ -3,12 +3,11 @@
 
 #include <cstdint>
 
-#include <cuda_runtime.h>
+#include "cuda_common.cuh"
 
 namespace fastdet {
 
 constexpr int kCutThreads = 1024;  // of the block
-constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 // Which of a block's keys are taken: all below `key`, and the first `ties` of those that equal it.
 struct Cut {

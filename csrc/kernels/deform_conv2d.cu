@@ -7,9 +7,6 @@
 namespace fastdet {
 namespace {
 
-constexpr int kWarpThreads = 32;
-constexpr unsigned kWholeWarp = 0xFFFFFFFFu;
-
 // Channels that one access reads: 16 bytes where the groups are aligned to them.
 template <typename T, int kCount>
 struct alignas(sizeof(T) * kCount) Pack {
@@ -98,7 +95,7 @@ __global__ void largest_magnitude_kernel(const T* values, int64_t count, uint64_
     most = bits > most ? bits : most;
   }
   for (int away = kWarpThreads / 2; away > 0; away /= 2) {
-    const unsigned long long other = __shfl_xor_sync(kWholeWarp, most, away);
+    const unsigned long long other = __shfl_xor_sync(kAllLanes, most, away);
     most = other > most ? other : most;
   }
   if (threadIdx.x % kWarpThreads == 0) atomicMax(reinterpret_cast<unsigned long long*>(bound), most);
@@ -166,7 +163,7 @@ __global__ void deform_scatter_kernel(const __grid_constant__ DeformConv2dArgs a
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
       for (int away = kWarpThreads / 2; away > 0; away /= 2) {
-        dots[corner] += __shfl_xor_sync(kWholeWarp, dots[corner], away);
+        dots[corner] += __shfl_xor_sync(kAllLanes, dots[corner], away);
       }
     }
     if (lane == 0) {

@@ -7,9 +7,6 @@
 namespace fastdet {
 namespace {
 
-constexpr int kWarpThreads = 32;
-constexpr unsigned kWholeWarp = 0xFFFFFFFFu;
-
 // Channels that one access reads: 16 bytes where the heads are aligned to them.
 template <typename T, int kCount>
 struct alignas(sizeof(T) * kCount) Channels {
@@ -77,11 +74,11 @@ struct Shared {
 template <typename A>
 __device__ Shared<A> pass_round(const Located<A>& located, int from, int lanes) {
   Shared<A> shared;
-  shared.inside = __shfl_sync(kWholeWarp, static_cast<int>(located.tap.inside), from, lanes) != 0;
+  shared.inside = __shfl_sync(kAllLanes, static_cast<int>(located.tap.inside), from, lanes) != 0;
 #pragma unroll
   for (int corner = 0; corner < 4; ++corner) {
-    shared.cell[corner] = __shfl_sync(kWholeWarp, static_cast<int>(located.tap.cell[corner]), from, lanes);
-    shared.weight[corner] = __shfl_sync(kWholeWarp, located.tap.weight[corner], from, lanes);
+    shared.cell[corner] = __shfl_sync(kAllLanes, static_cast<int>(located.tap.cell[corner]), from, lanes);
+    shared.weight[corner] = __shfl_sync(kAllLanes, located.tap.weight[corner], from, lanes);
   }
   return shared;
 }
@@ -191,7 +188,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
         for (int corner = 0; corner < 4; ++corner) {
           for (int away = lanes / 2; away > 0; away /= 2) {
-            dots[corner] += __shfl_xor_sync(kWholeWarp, dots[corner], away, lanes);
+            dots[corner] += __shfl_xor_sync(kAllLanes, dots[corner], away, lanes);
           }
           if (lane == j) my_dots[corner] = dots[corner];
         }

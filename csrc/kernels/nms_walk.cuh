@@ -10,7 +10,6 @@ constexpr int kTile = 64;
 constexpr int kWalkThreads = 1024;
 constexpr int kWalkWarps = kWalkThreads / 32;
 constexpr int kRowsPerWarp = kTile / kWalkWarps;
-constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 using Word = unsigned long long;
 

@@ -11,7 +11,6 @@ namespace {
 
 constexpr int kSoftThreads = 1024;
 constexpr int kSoftWarps = kSoftThreads / 32;
-constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 using Key = unsigned long long;
 
